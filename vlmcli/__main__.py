@@ -1,0 +1,6 @@
+"""`python -m vlmcli` is `vlm`."""
+
+from vlmcli.app import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,351 @@
+"""Settings, and the one rule of precedence: flag > VLM_* variable > config.toml > default.
+
+Each setting is declared once, in `Settings`: its default, its type, its flags and its help. The
+command line, the environment and the file are all read from that table, and every value remembers
+where it came from (`Settings.origins`).
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from vlmcli.errors import UsageError
+from vlmcli.messages import Sampling
+
+
+def setting(
+    default: object,
+    *flags: str,
+    kind: type,
+    help_text: str,
+    least: float | None = None,
+    most: float | None = None,
+    panel: str = "Model",
+) -> Any:
+    """A field of `Settings`; `least` and `most` are the closed range of a number."""
+    table = {
+        "flags": flags,
+        "kind": kind,
+        "help": help_text,
+        "least": least,
+        "most": most,
+        "panel": panel,
+    }
+    return field(default=default, metadata=table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a user can set; sizes in pixels or bytes, times in seconds."""
+
+    model: str = setting(
+        "auto",
+        "-m",
+        "--model",
+        kind=str,
+        help_text="Folder, Hub name (owner/name[@revision]), or auto.",
+    )
+    revision: str | None = setting(
+        None, "--revision", kind=str, help_text="Branch, tag or commit of the model on the Hub."
+    )
+    offline: bool = setting(
+        False,
+        "--offline/--online",
+        kind=bool,
+        help_text="Use what is in the cache, never the network.",
+    )
+    device: str = setting(
+        "auto", "--device", kind=str, help_text="cuda, cuda:1, mps, xpu, cpu, or auto."
+    )
+    dtype: str = setting(
+        "auto", "--dtype", kind=str, help_text="bfloat16, float16, float32, or auto."
+    )  # fmt: skip
+    system: str | None = setting(
+        None,
+        "-s",
+        "--system",
+        "--system-prompt",
+        kind=str,
+        help_text="System prompt.",
+        panel="Answer",
+    )
+    lang: str | None = setting(
+        None, "--lang", kind=str, help_text="Language of the answer: ja, de, …", panel="Answer"
+    )
+    max_tokens: int = setting(
+        512,
+        "-n",
+        "--max-tokens",
+        "--max-new-tokens",
+        kind=int,
+        least=1,
+        help_text="Longest answer, in tokens.",
+        panel="Answer",
+    )
+    temperature: float = setting(
+        0.0,
+        "-t",
+        "--temperature",
+        "--temp",
+        kind=float,
+        least=0,
+        most=100,
+        help_text="0 takes the likeliest token each time; more is more varied.",
+        panel="Answer",
+    )
+    top_p: float | None = setting(
+        None,
+        "--top-p",
+        kind=float,
+        least=0,
+        most=1,
+        help_text="Sample from the likeliest tokens that together have this probability.",
+        panel="Answer",
+    )
+    top_k: int | None = setting(
+        None,
+        "--top-k",
+        kind=int,
+        least=1,
+        help_text="Sample from this many likeliest tokens.",
+        panel="Answer",
+    )
+    min_p: float | None = setting(
+        None,
+        "--min-p",
+        kind=float,
+        least=0,
+        most=1,
+        help_text="Sample from tokens at least this likely, relative to the likeliest.",
+        panel="Answer",
+    )
+    repetition_penalty: float | None = setting(
+        None,
+        "--repetition-penalty",
+        "--repeat-penalty",
+        kind=float,
+        least=0.01,
+        most=100,
+        help_text="Above 1 discourages words already used.",
+        panel="Answer",
+    )
+    seed: int | None = setting(
+        None,
+        "--seed",
+        kind=int,
+        least=0,
+        most=2**63 - 1,
+        help_text="The same seed gives the same text.",
+        panel="Answer",
+    )
+    stop: tuple[str, ...] = setting(
+        (),
+        "--stop",
+        kind=tuple,
+        help_text="End the answer before this text; repeatable.",
+        panel="Answer",
+    )
+    stream: bool = setting(
+        True, "--stream/--no-stream", kind=bool, help_text="Print as it is written.", panel="Output"
+    )
+    json: bool = setting(
+        False, "--json/--no-json", kind=bool, help_text="One JSON object an answer.", panel="Output"
+    )
+    stats: bool = setting(
+        False,
+        "--stats/--no-stats",
+        kind=bool,
+        help_text="Tokens and times, on stderr.",
+        panel="Output",
+    )
+    verbose: bool = setting(
+        False,
+        "-v/--no-verbose",
+        "--verbose",
+        kind=bool,
+        help_text="Say what was chosen and why, on stderr.",
+        panel="Output",
+    )
+    max_pixels: int = setting(
+        200_000_000,
+        "--max-pixels",
+        kind=int,
+        least=1,
+        help_text="Largest picture, in pixels.",
+        panel="Limits",
+    )
+    max_download_bytes: int = setting(
+        100_000_000,
+        "--max-download-bytes",
+        kind=int,
+        least=1,
+        help_text="Largest file from a URL or stdin, in bytes.",
+        panel="Limits",
+    )
+    url_timeout: float = setting(
+        30.0,
+        "--url-timeout",
+        kind=float,
+        least=0.001,
+        most=86_400,
+        help_text="Longest wait for a URL, in seconds.",
+        panel="Limits",
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+            stop=self.stop,
+        )
+
+
+TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}
+"""Every setting by name, in the order of `--help`."""
+
+
+def path() -> Path:
+    """The configuration file: `VLM_CONFIG`, or config.toml in the user's configuration folder."""
+    override = os.environ.get("VLM_CONFIG")
+    return Path(override) if override else platformdirs.user_config_path("vlm") / "config.toml"
+
+
+def load(flags: Mapping[str, object]) -> Settings:
+    """The settings of this run. A flag that is None, or an empty tuple, was not given."""
+    return resolve(flags, os.environ, read_file(path()), str(path()))
+
+
+def read_file(file: Path) -> Mapping[str, object]:
+    """What config.toml says; empty if there is none. Raises UsageError if it is broken."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not TOML: {error}", hint="mend or remove it") from error
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}", hint="mend or remove it") from error
+
+
+def resolve(
+    flags: Mapping[str, object],
+    environment: Mapping[str, str],
+    file: Mapping[str, object],
+    file_name: str = "config.toml",
+) -> Settings:
+    """`load` as a pure function; raises UsageError that names the value and where it stands."""
+    for key in file:
+        if key not in TABLE:
+            near = difflib.get_close_matches(key, TABLE, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"settings: {', '.join(TABLE)}"
+            raise UsageError(f"{file_name}: no setting is called {key!r}", hint=hint)
+
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, declared in TABLE.items():
+        variable = f"VLM_{name.upper()}"
+        given = flags.get(name)
+        if given is not None and given != ():
+            raw, origin = given, long_flag(declared)
+        elif environment.get(variable):
+            raw, origin = environment[variable], variable
+        elif name in file:
+            raw, origin = file[name], f"{file_name}: {name}"
+        else:
+            origins[name] = "default"
+            continue
+        values[name] = _checked(raw, declared, origin)
+        origins[name] = origin
+    return Settings(**values, origins=origins)
+
+
+def long_flag(declared: "Field[Any]") -> str:
+    """The spelling of a setting on the command line that a message should use."""
+    first: str = next(f for f in declared.metadata["flags"] if f.startswith("--"))
+    return first.split("/")[0]
+
+
+def _checked(raw: object, declared: "Field[Any]", origin: str) -> object:
+    kind = declared.metadata["kind"]
+    value = _CONVERT[kind](raw)
+    if value is None:
+        raise UsageError(f"{origin}: {raw!r} is not {_NOUN[kind]}")
+    if isinstance(value, str) and not value.strip():
+        raise UsageError(f"{origin}: the value is empty")
+    least, most = declared.metadata["least"], declared.metadata["most"]
+    if least is not None and not value >= least:
+        raise UsageError(f"{origin}: {raw} is too small", hint=f"at least {least:g}")
+    if most is not None and not value <= most:
+        raise UsageError(f"{origin}: {raw} is too large", hint=f"at most {most:g}")
+    return value
+
+
+# Each returns None for what it cannot take; a string is what an environment variable holds.
+
+
+def _to_str(raw: object) -> str | None:
+    return raw if isinstance(raw, str) else None
+
+
+def _to_bool(raw: object) -> bool | None:
+    if isinstance(raw, str):
+        return _WORDS.get(raw.strip().lower())
+    return raw if isinstance(raw, bool) else None
+
+
+def _to_int(raw: object) -> int | None:
+    if isinstance(raw, str):
+        try:
+            return int(raw)
+        except ValueError:
+            return None
+    return raw if isinstance(raw, int) and not isinstance(raw, bool) else None
+
+
+def _to_float(raw: object) -> float | None:
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        return None
+    try:
+        value = float(raw)
+    except (ValueError, OverflowError):
+        return None
+    return value if value == value and abs(value) != float("inf") else None
+
+
+def _to_texts(raw: object) -> tuple[str, ...] | None:
+    if isinstance(raw, str):
+        return (raw,)
+    if isinstance(raw, list | tuple) and all(isinstance(item, str) and item for item in raw):
+        return tuple(raw)
+    return None
+
+
+_WORDS = dict.fromkeys(("1", "true", "yes", "on"), True)
+_WORDS |= dict.fromkeys(("0", "false", "no", "off"), False)
+_CONVERT: Mapping[type, Any] = {
+    str: _to_str,
+    bool: _to_bool,
+    int: _to_int,
+    float: _to_float,
+    tuple: _to_texts,
+}
+_NOUN: Mapping[type, str] = {
+    str: "a text",
+    bool: "yes or no",
+    int: "a whole number",
+    float: "a number",
+    tuple: "a text or a list of texts",
+}
