@@ -1,0 +1,322 @@
+"""A model's name -> a folder on this machine: the only file that knows the Hugging Face Hub.
+
+The shared cache comes first: a revision that is whole there costs no network call. What goes wrong
+leaves here as a VlmError of one line; `_explained` is the boundary.
+"""
+
+import errno
+import glob
+import json
+import logging
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, TypeVar
+
+import httpx2
+from huggingface_hub import HfApi, constants, errors, get_cached_repo_tree, snapshot_download
+from huggingface_hub.utils import get_session, tqdm  # type: ignore[attr-defined]
+
+from vlmcli import catalog
+from vlmcli.errors import ModelError, UsageError
+
+T = TypeVar("T")
+
+BUILTIN_FOLDER = Path(__file__).parent / "builtin"
+_LOG_IN = "set HF_TOKEN or run `hf auth login`"
+_NETWORK = "is the network up? is there a proxy, or a sign-in page?"
+
+# Set here and not in the environment, for which it is too late once transformers is imported.
+if "HF_HUB_ETAG_TIMEOUT" not in os.environ:
+    constants.HF_HUB_ETAG_TIMEOUT = 5  # how long the Hub may take to answer at all, in seconds
+if "HF_HUB_DISABLE_TELEMETRY" not in os.environ:
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+if "HF_HUB_VERBOSITY" not in os.environ:  # its warnings only repeat what our one line says
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model on this machine: its name, where it lies, and which commit it is.
+
+    `revision` is None for a local folder. `note` is a line for the user, where one is due.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None
+    note: str = ""
+
+
+class _UnreachableError(ModelError):
+    """The Hub cannot be asked, for want of a network or of leave to use it."""
+
+
+def resolve(name: str, *, revision: str | None = None, offline: bool = False) -> ModelRef:
+    """The model of this name: a local folder, `builtin`, a short name, or owner/name[@revision].
+
+    A model of the Hub is downloaded unless the cache holds it. Raises ModelError; UsageError if two
+    revisions are asked for, or one of a folder.
+    """
+    local = _local(name)
+    if local and revision is not None:
+        raise UsageError(f"{name} is a local model: it has no revision {revision}")
+    return local or _from_hub(*catalog.hub_name(name, revision), offline)
+
+
+def resolve_auto(memory_bytes: int, *, offline: bool = False) -> ModelRef:
+    """The best recommended model that is cached whole and fits (`catalog.Row.memory_bytes`).
+
+    With none cached, the recommended one is downloaded; with the Hub out of reach, or too little
+    memory for it, the built-in model answers. Raises ModelError if there is none of these.
+    """
+    fitting = [row for row in catalog.MODELS if row.memory_bytes <= memory_bytes]
+    for row in fitting:
+        folder = _cached(row.name, catalog.MAIN)
+        if folder and _is_whole(folder, row.name):
+            return ModelRef(row.name, folder, folder.name)
+    choice = catalog.RECOMMENDED
+    try:
+        if choice in fitting:
+            return _from_hub(choice.name, catalog.MAIN, offline)
+        reason = f"no cached model fits in {memory_bytes / 1e9:.1f} GB of memory"
+        failure = ModelError(reason, hint=f"the recommended {choice.name} does not either")
+    except _UnreachableError as error:
+        reason = "no model is cached and the Hub is out of reach"
+        failure = ModelError(f"no model is cached: {error.message}", hint=error.hint)
+    if builtin := _builtin(f"{reason}: the small built-in model answers"):
+        return builtin
+    raise failure
+
+
+def _local(name: str) -> ModelRef | None:
+    if folder := catalog.local_folder(name):
+        return ModelRef(str(folder), folder, None)
+    if name != catalog.BUILTIN:
+        return None
+    if builtin := _builtin():
+        return builtin
+    raise ModelError("this build ships no built-in model", hint="name one with -m owner/name")
+
+
+def _builtin(note: str = "") -> ModelRef | None:
+    ships = (BUILTIN_FOLDER / "config.json").is_file()
+    return ModelRef(catalog.BUILTIN, BUILTIN_FOLDER, None, note) if ships else None
+
+
+def _from_hub(repo: str, revision: str, offline: bool) -> ModelRef:
+    folder, note = _cached(repo, revision), ""
+    if folder is None or not _is_whole(folder, repo):
+        try:
+            if offline or constants.HF_HUB_OFFLINE:
+                hint = "run once without --offline and HF_HUB_OFFLINE"
+                raise _UnreachableError(f"{repo} ({revision}) is not in the cache", hint=hint)
+            folder = _download(repo, revision)
+        except _UnreachableError:
+            if folder is None:
+                raise
+            note = f"the Hub is out of reach: the cached copy of {repo} may lack some files"
+    return ModelRef(repo, folder, folder.name, note)
+
+
+def _explained(work: Callable[[str, str], T]) -> Callable[[str, str], T]:
+    """`work(repo, revision)`: the one place where the Hub's failures become ours."""
+
+    def explained(repo: str, revision: str) -> T:
+        try:
+            return work(repo, revision)
+        except _FAILURES as error:
+            wrapper = isinstance(error, errors.LocalEntryNotFoundError)
+            raise _explanation((wrapper and error.__cause__) or error, repo, revision) from error
+
+    return explained
+
+
+_GARBLED = (json.JSONDecodeError, UnicodeEncodeError, errors.HFValidationError)
+_FAILURES = (OSError, httpx2.HTTPError, httpx2.InvalidURL, *_GARBLED, RuntimeError)  # the last: xet
+
+
+@_explained
+def _cached(repo: str, revision: str) -> Path | None:
+    """The cached snapshot of the revision, if it holds config.json and all weights."""
+    try:
+        found = snapshot_download(
+            repo, revision=revision, local_files_only=True, allow_patterns=["config.json"]
+        )
+    except errors.LocalEntryNotFoundError:
+        return None
+    folder = Path(found)
+    return folder if (folder / "config.json").is_file() and catalog.holds_weights(folder) else None
+
+
+def _is_whole(folder: Path, repo: str) -> bool:
+    """Whether all wanted files are there, by the list that huggingface_hub keeps of the commit."""
+    try:
+        listed = [file.path for file in get_cached_repo_tree(repo, revision=folder.name)]
+    except (errors.CachedRepoTreeNotFoundError, OSError):
+        return True  # another program fetched it file by file: it ran there, so it will here
+    return all((folder / file).is_file() for file in catalog.wanted_files(listed))
+
+
+@_explained
+def _download(repo: str, revision: str) -> Path:
+    """The folder of the revision, its wanted files fetched unless they were there."""
+    answer_s = constants.HF_HUB_ETAG_TIMEOUT
+    # The deadline also counts what a timeout does not: slow name servers, several dead addresses.
+    info = _interruptible(
+        lambda _: HfApi().model_info(repo, revision=revision, timeout=answer_s), answer_s
+    )
+    wanted = catalog.wanted_files(file.rfilename for file in info.siblings or ())
+    if not any(file.endswith(".safetensors") for file in wanted):
+        hint = "pickles (.bin, .pt) can run code; does the Hub have a conversion?"
+        raise ModelError(f"vlm loads safetensors only, and {repo} has none", hint=hint)
+    if "config.json" not in wanted:
+        raise ModelError(f"{repo} holds no model: config.json is missing")
+
+    def fetch(stop: _Stop) -> str:
+        with _watched_session(stop):
+            return snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=[glob.escape(file) for file in wanted],
+                tqdm_class=_bars(stop),
+            )
+
+    folder = Path(_interruptible(fetch))
+    if not catalog.holds_weights(folder):
+        raise ModelError(f"{repo} is not whole on the Hub: some of its weights are missing")
+    return folder
+
+
+class _Stop(Event):
+    """Ctrl-C, for the threads of a download: hangs up whatever they wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sockets: set[socket.socket] = set()
+
+    def set(self) -> None:
+        super().set()
+        for line in tuple(self.sockets):
+            with suppress(OSError):  # closed meanwhile
+                socket.socket.shutdown(line, socket.SHUT_RDWR)  # TLS's own would say goodbye first
+
+    def check(self) -> None:
+        if self.is_set():
+            raise KeyboardInterrupt
+
+
+def _interruptible(work: Callable[[_Stop], T], deadline_s: float = math.inf) -> T:
+    """What `work(stop)` returns or raises; on Ctrl-C sets `stop` and gives it 2 s to tidy up.
+
+    It runs on a thread: snapshot_download holds Ctrl-C until the files under way are done.
+    Raises TimeoutError at the deadline, and leaves the work alone.
+    """
+    stop = _Stop()
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work(stop))
+        except BaseException as error:  # handed to the caller, which raises it
+            failures.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    end = time.monotonic() + deadline_s
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+            if time.monotonic() > end:
+                raise TimeoutError
+    except KeyboardInterrupt:
+        stop.set()
+        thread.join(2)
+        raise
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+@contextmanager
+def _watched_session(stop: _Stop) -> Iterator[None]:
+    """Nothing is asked of the Hub once `stop` is set, and nothing waits for ever."""
+
+    def ask(request: httpx2.Request) -> None:
+        stop.check()
+        for phase, timeout_s in request.extensions["timeout"].items():
+            request.extensions["timeout"][phase] = timeout_s or constants.HF_HUB_DOWNLOAD_TIMEOUT
+
+    def hear(response: httpx2.Response) -> None:
+        stop.sockets.add(response.extensions["network_stream"].get_extra_info("socket"))
+        stop.check()
+
+    hooks = get_session().event_hooks
+    hooks["request"].append(ask)
+    hooks["response"].append(hear)
+    try:
+        yield
+    finally:
+        hooks["request"].remove(ask)
+        hooks["response"].remove(hear)
+
+
+def _bars(stop: _Stop) -> type:
+    """The library's progress bars, on a terminal only; they raise once `stop` is set."""
+
+    class Bars(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options | {"disable": not sys.stderr.isatty()})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> Any:
+            stop.check()
+            return super().update(n)
+
+    return Bars
+
+
+def _explanation(error: BaseException, repo: str, revision: str) -> ModelError:
+    hub = constants.ENDPOINT
+    match error:
+        case errors.GatedRepoError():  # before its base class, RepositoryNotFoundError
+            hint = f"accept its terms at {hub}/{repo}, then {_LOG_IN}"
+            return ModelError(f"{repo} is gated", hint=hint)
+        case errors.RepositoryNotFoundError():
+            hint = catalog.nearest(repo) or f"if it is private, {_LOG_IN}"
+            return ModelError(f"no model {repo} on {hub}", hint=hint)
+        case errors.RevisionNotFoundError():
+            return ModelError(f"{repo} has no revision {revision}", hint=f"see {hub}/{repo}")
+        case errors.HfHubHTTPError():
+            return _refusal(error.response.status_code, repo)
+        case errors.HFValidationError():
+            return ModelError(f"no model is called {repo!r}", hint=catalog.FORMS)
+        case TimeoutError() | httpx2.TimeoutException():
+            return _UnreachableError(f"{hub} did not answer in time", hint=_NETWORK)
+        case httpx2.LocalProtocolError() | UnicodeEncodeError():  # whose text holds the token
+            return ModelError("the token holds a character that none can", hint=_LOG_IN)
+        case httpx2.HTTPError() | httpx2.InvalidURL():
+            return _UnreachableError(f"cannot reach {hub}: {error}", hint=_NETWORK)
+        case json.JSONDecodeError():
+            return _UnreachableError(f"{hub} does not answer as a Hub does", hint=_NETWORK)
+        case OSError(errno=errno.ENOSPC):
+            return ModelError(f"no space left for {repo} in {constants.HF_HUB_CACHE}")
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+            return ModelError(f"no access to {error.filename}", hint="HF_HOME moves the cache")
+    return ModelError(f"cannot download {repo}: {' '.join(str(error).split())}")
+
+
+def _refusal(status: int, repo: str) -> ModelError:
+    answer = f"{constants.ENDPOINT} answers {status} for {repo}"
+    if status >= 500:
+        return _UnreachableError(answer, hint="the Hub is in trouble: try again later")
+    hints = dict.fromkeys((401, 403), f"it does not take your token, or wants one: {_LOG_IN}")
+    hints[429] = f"you asked too often: wait a few minutes; with a token you may more: {_LOG_IN}"
+    return ModelError(answer, hint=hints.get(status, ""))
