@@ -1,0 +1,99 @@
+"""What the user sees. stdout is the answer and nothing else; all other lines go to stderr.
+
+Nothing here keeps a stream: `sys.stdout` and `sys.stderr` are looked up at each call.
+"""
+
+import sys
+from collections.abc import Mapping
+
+from vlmcli.errors import VlmError
+from vlmcli.messages import Done
+from vlmcli.output.footer import Meter, progress, status
+from vlmcli.output.streaming import PlainPrinter, stream
+from vlmcli.output.terminal import encoding, styled, write, write_path
+from vlmcli.output.text import as_json, clean, fold
+
+__all__ = [
+    "Meter",
+    "caption_line",
+    "clean",
+    "document",
+    "error",
+    "note",
+    "plain",
+    "progress",
+    "record",
+    "stats",
+    "status",
+    "stream",
+    "warn",
+]
+
+
+def plain(text: str) -> None:
+    """Print a text on stdout as it is."""
+    printer = PlainPrinter(sys.stdout)
+    printer.add(clean(text))
+    printer.finish()
+
+
+def record(fields: Mapping[str, object]) -> None:
+    """Print one JSON object on one line of stdout; at once, so that a killed run loses none."""
+    _write_json(fields)
+
+
+def document(fields: Mapping[str, object]) -> None:
+    """Print one JSON object on stdout, indented for a person to read."""
+    _write_json(fields, indent=2)
+
+
+def caption_line(name: str, text: str) -> None:
+    """Print a file's name, a tab and its caption on one line of stdout.
+
+    Off a terminal the name keeps its bytes, so that a script can open the file.
+    """
+    if sys.stdout.isatty():
+        write(sys.stdout, styled(sys.stdout, (fold(name), "cyan"), (f"\t{fold(text)}\n", "")))
+    else:
+        write_path(sys.stdout, name)
+        write(sys.stdout, f"\t{fold(text)}\n")
+
+
+def error(error: VlmError) -> None:
+    """Say on one line of stderr what went wrong and what to do next."""
+    _say("vlm:", "bold red", str(error))
+
+
+def warn(text: str) -> None:
+    """Say on one line of stderr what may not be what the user expects."""
+    _say("vlm: warning:", "yellow", text)
+
+
+def note(text: str) -> None:
+    """Say something on one line of stderr that is good to know."""
+    _say("vlm:", "dim", text, "dim")
+
+
+def stats(done: Done, label: str) -> None:
+    """Say on one line of stderr what an answer cost; `label` is the engine's."""
+    image = "" if done.image_tokens is None else f" ({done.image_tokens} image)"
+    decode_s = done.seconds - done.seconds_to_first_token
+    decoded = done.new_tokens - 1  # the first token is paid for by the time to the first token
+    parts = [
+        f"{done.prompt_tokens} prompt tokens{image}",
+        f"first token {done.seconds_to_first_token:.2f} s",
+        f"{done.new_tokens} tokens in {done.seconds:.2f} s",
+        *([f"{decoded / decode_s:.1f} tok/s"] if decoded > 0 and decode_s > 0 else []),
+        done.reason,
+    ]
+    write(sys.stderr, fold(f"{label}: {', '.join(parts)}") + "\n")
+
+
+def _write_json(fields: Mapping[str, object], indent: int | None = None) -> None:
+    # A backslash escape for what the encoding lacks would not be JSON.
+    ascii_only = not encoding(sys.stdout).lower().startswith("utf")
+    write(sys.stdout, as_json(fields, ascii_only=ascii_only, indent=indent) + "\n")
+
+
+def _say(mark: str, style: str, text: str, text_style: str = "") -> None:
+    write(sys.stderr, styled(sys.stderr, (mark, style), (" ", ""), (fold(text), text_style)) + "\n")
