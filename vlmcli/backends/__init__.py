@@ -1,0 +1,77 @@
+"""The one contract: a backend is a module with `load(settings) -> Engine`."""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vlmcli.config import Settings
+from vlmcli.messages import Chunk, Message, Sampling
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+# A backend is imported when it is picked: an endpoint needs no torch.
+BACKENDS = {"local": "vlmcli.backends.local.engine"}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A loaded model. `generate` answers one conversation and streams: Delta, …, Done.
+
+    Closing the iterator stops the work at the next token. `revision` is the commit of a model from
+    the Hub; `why` tells the choice of the device, `note` what is to be known of that of the model.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    generate: Callable[[Sequence[Message], Sampling], Iterator[Chunk]]
+    revision: str | None = None
+    why: str = ""
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} on {self.device}, {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePreview:
+    """What a model would see of one image; sizes are (width, height) in pixels.
+
+    `resized` is the size of one tile; None where the processor says nothing that can be read.
+    """
+
+    name: str
+    size: tuple[int, int]
+    resized: tuple[int, int] | None
+    tiles: int | None
+    image_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be sent to a model: the exact prompt text, and what each image becomes."""
+
+    model: str
+    revision: str | None
+    prompt: str
+    prompt_tokens: int
+    images: tuple[ImagePreview, ...]
+
+
+def load(settings: Settings) -> Engine:
+    """The model that the settings name, ready to answer. Raises ModelError or DeviceError."""
+    engine: Engine = _backend("local").load(settings)
+    return engine
+
+
+def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
+    """What `generate` would be given, without loading any weights."""
+    shown: Preview = _backend("local").preview(settings, conversation)
+    return shown
+
+
+def _backend(name: str) -> "ModuleType":
+    return importlib.import_module(BACKENDS[name])

@@ -1,0 +1,28 @@
+"""Models that run here, through transformers.
+
+`engine` loads and answers; `processors` reads a model's processor; `prompt` turns messages into
+inputs; `literal` keeps special tokens in a user's text from being structure; `decode` turns tokens
+into text.
+"""
+
+import importlib.util
+import sys
+
+
+def hide_broken_torchvision() -> None:
+    """Make a torchvision that is installed but cannot be imported look absent.
+
+    transformers asks only whether the package is there, and then fails in the middle of a load.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except Exception:  # ImportError, OSError, RuntimeError: whatever its extension modules raise
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        # None is Python's own mark for "do not import this"; find_spec honours it.
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+hide_broken_torchvision()  # before any module of this package imports transformers

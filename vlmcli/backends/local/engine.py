@@ -1,0 +1,137 @@
+"""Load a model from the Hub's cache or a folder, and answer with it."""
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from vlmcli import device as devices
+from vlmcli import hub
+from vlmcli.backends import Engine, Preview
+from vlmcli.backends.local import decode, processors, prompt
+from vlmcli.config import Settings
+from vlmcli.device import Device
+from vlmcli.errors import DeviceError, ModelError
+from vlmcli.hub import ModelRef
+from vlmcli.messages import Chunk, Done, Message, Sampling
+
+CACHE_TOKENS = 2048
+"""The length of prompt and answer that the check of the memory plans for."""
+
+
+def load(settings: Settings) -> Engine:
+    """The model that the settings name, on the device that they name."""
+    device = devices.choose(settings.device, settings.dtype)
+    ref = _find(settings, device)
+    processor = processors.load(ref.folder, ref.name)
+    devices.check_fits(needed_bytes(ref.folder, processor.config, device.dtype), device, ref.name)
+    model = _load_weights(ref, device)
+
+    def generate(conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
+        ready = prompt.prepare(processor, conversation)
+
+        def run(emit: Any) -> Done:
+            try:
+                return decode.generate_text(model, processor, ready, sampling, emit)
+            except torch.OutOfMemoryError as error:
+                raise _out_of_memory(ref, device) from error
+
+        return decode.stream(run)
+
+    return Engine(
+        model=ref.name,
+        revision=ref.revision,
+        device=device.name,
+        dtype=device.dtype_name,
+        why=device.why,
+        note=ref.note,
+        generate=generate,
+    )
+
+
+def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
+    """What the model would be given; reads its processor, none of its weights."""
+    ref = _find(settings, devices.choose(settings.device, settings.dtype))
+    processor = processors.load(ref.folder, ref.name)
+    ready = prompt.prepare(processor, conversation)
+    return Preview(
+        model=ref.name,
+        revision=ref.revision,
+        prompt=ready.text,
+        prompt_tokens=ready.prompt_tokens,
+        images=prompt.preview_images(processor, conversation, ready),
+    )
+
+
+def _find(settings: Settings, device: Device) -> ModelRef:
+    if settings.model == "auto":
+        return hub.resolve_auto(device.free_bytes, offline=settings.offline)
+    return hub.resolve(settings.model, revision=settings.revision, offline=settings.offline)
+
+
+def _load_weights(ref: ModelRef, device: Device) -> Any:
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            ref.folder,
+            dtype=device.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        # What is missing would be made up at random, and the answer with it.
+        if missing := sorted(report["missing_keys"]):
+            raise ModelError(
+                f"{ref.name}: {len(missing)} weights are missing, {missing[0]} first",
+                hint="download it again",
+            )
+        return model.to(device.name).eval()
+    except torch.OutOfMemoryError as error:
+        raise _out_of_memory(ref, device) from error
+    except (ImportError, ValueError, OSError, KeyError, RuntimeError) as error:
+        raise processors.explain(error, ref.name) from error
+
+
+def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:
+    return DeviceError(
+        f"{ref.name} ran out of memory on {device.name}",
+        hint="send fewer or smaller pictures, lower -n, or take a smaller model",
+    )
+
+
+def needed_bytes(folder: Path, config: Any, dtype: torch.dtype) -> int:
+    """Memory for the weights in `dtype` and for a key-value cache of CACHE_TOKENS, in bytes."""
+    return _weight_count(folder) * dtype.itemsize + _cache_bytes(config, dtype)
+
+
+def _weight_count(folder: Path) -> int:
+    """Numbers in all safetensors files, from their headers: 8 bytes of length, then JSON.
+
+    https://github.com/huggingface/safetensors#format
+    """
+    count = 0
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as weights:
+            head = weights.read(8)
+            if len(head) < 8:
+                continue  # damaged: loading says so
+            try:
+                header = json.loads(weights.read(struct.unpack("<Q", head)[0]))
+            except ValueError:
+                continue
+        shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
+        count += sum(torch.Size(shape).numel() for shape in shapes)
+    return count
+
+
+def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
+    text = config.get_text_config(decoder=True)
+    heads = processors.number(text, "num_attention_heads") or 1
+    width = processors.number(text, "head_dim") or processors.number(text, "hidden_size") // heads
+    groups = processors.number(text, "num_key_value_heads") or heads
+    layers = processors.number(text, "num_hidden_layers")
+    return 2 * layers * groups * width * CACHE_TOKENS * dtype.itemsize  # keys and values

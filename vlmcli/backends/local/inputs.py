@@ -1,0 +1,66 @@
+"""What a model is fed, and the check that nothing of the conversation is missing from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vlmcli.backends.local import literal
+from vlmcli.backends.local.processors import Processor
+from vlmcli.errors import InputError, ModelError
+
+# What a processor may raise for inputs that it does not take.
+REFUSALS = (ValueError, TypeError, IndexError, KeyError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Inputs for `generate`, and the text that they were made of ("": the family takes none).
+
+    `image_tokens` is None for families whose pictures take no place in the prompt.
+    """
+
+    text: str
+    inputs: dict[str, Any]
+    prompt_tokens: int
+    image_tokens: int | None
+
+
+def checked(processor: Processor, text: str, inputs: dict[str, Any], image_count: int) -> Prompt:
+    """The prompt, once it is sure that every image is in it and that it fits the model.
+
+    Raises ModelError if the model would answer blind, InputError if the prompt is too long.
+    """
+    ids = inputs.get("input_ids")
+    prompt_tokens = 0 if ids is None else int(ids.shape[1])
+    seen = any(key in inputs for key in ("pixel_values", "flattened_patches"))
+    image_tokens = count_image_tokens(processor, inputs)
+    if image_count and (not seen or (image_tokens is not None and image_tokens < image_count)):
+        raise blind(processor)
+    limit = processor.context_tokens
+    if limit is not None and prompt_tokens >= limit:
+        raise InputError(
+            f"the prompt is {prompt_tokens} tokens long, and {processor.name} reads {limit}",
+            hint="send fewer or smaller pictures, or less text",
+        )
+    return Prompt(text.replace(literal.MARK, ""), inputs, prompt_tokens, image_tokens)
+
+
+def count_image_tokens(processor: Processor, inputs: dict[str, Any]) -> int | None:
+    """None where a picture takes no place in the prompt."""
+    token, ids = processor.image_token_id, inputs.get("input_ids")
+    if token is None or ids is None:
+        return None
+    return int((ids == token).sum())
+
+
+def blind(processor: Processor) -> ModelError:
+    """The error of a prompt in which an image is missing."""
+    return ModelError(
+        f"the prompt of {processor.name} has no place for a picture that was given",
+        hint="the model would answer without having seen it; take another model",
+    )
+
+
+def refused(processor: Processor, error: Exception) -> ModelError:
+    """The error of a processor that does not take the conversation."""
+    reason = " ".join(str(error).split())[:200]
+    return ModelError(f"the processor of {processor.name} refuses these inputs: {reason}")

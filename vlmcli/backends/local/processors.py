@@ -1,0 +1,143 @@
+"""A model folder -> what turns its pictures and text into tensors, with or without torchvision."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import transformers
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers import processing_utils as processing
+from transformers.image_processing_base import ImageProcessingMixin
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+from transformers.models.smolvlm import processing_smolvlm
+
+from vlmcli.errors import ModelError
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """What a model's folder says about its inputs.
+
+    `combined` is transformers' processor of text and images; None for an encoder and a decoder that
+    were only put side by side (ViT + GPT-2), which take a picture and no text.
+    """
+
+    name: str
+    config: Any
+    tokenizer: Any
+    image_processor: Any
+    combined: Any | None
+
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for a piece of a picture in the prompt, if the family has one."""
+        for owner, key in (
+            (self.config, "image_token_id"),
+            (self.config, "image_token_index"),
+            (self.combined, "image_token_id"),
+        ):
+            if isinstance(found := getattr(owner, key, None), int):
+                return found
+        return None
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The longest prompt and answer together, in tokens, if the configuration says so."""
+        return number(self.config.get_text_config(decoder=True), "max_position_embeddings") or None
+
+
+def number(config: Any, name: str) -> int:
+    """A whole number of a configuration; 0 where it has none, or one of its own for each layer."""
+    try:
+        found = getattr(config, name, 0)
+    except RuntimeError:  # transformers' AmbiguousGlobalPerLayerAttributeError
+        return 0
+    return found if isinstance(found, int) else 0
+
+
+def load(folder: Path, name: str) -> Processor:
+    """The processor of the model in `folder`; `name` is what errors call it.
+
+    Raises ModelError if there is none, if it is damaged, or if it needs a package that is missing.
+    """
+    config = _read(AutoConfig.from_pretrained, folder, name)
+    with _without_video():
+        combined = _read(AutoProcessor.from_pretrained, folder, name)
+    if hasattr(combined, "image_processor"):
+        return Processor(name, config, combined.tokenizer, combined.image_processor, combined)
+    # AutoProcessor gives a bare tokenizer or image processor where no class joins the two.
+    return Processor(
+        name,
+        config,
+        _read(AutoTokenizer.from_pretrained, folder, name),
+        _read(AutoImageProcessor.from_pretrained, folder, name),
+        None,
+    )
+
+
+def _read(load: Callable[..., Any], folder: Path, name: str) -> Any:
+    try:
+        return load(folder, local_files_only=True, trust_remote_code=False)
+    except (ImportError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise explain(error, name) from error
+
+
+def explain(error: Exception, name: str) -> ModelError:
+    """Say in one line why transformers could not load something of a model."""
+    text = " ".join(str(error).split())
+    lower = text.lower()
+    if "torchvision" in lower:
+        return ModelError(
+            f"{name} needs torchvision, which is not installed or does not work here",
+            hint="install the torchvision that matches this torch",
+        )
+    if "trust_remote_code" in text:
+        return ModelError(
+            f"{name} brings program code of its own, which vlm does not run",
+            hint="look for a version of the model for transformers (often called …-hf)",
+        )
+    if "does not recognize this architecture" in text:
+        kind = re.search(r"model type `([^`]+)`", text)
+        return ModelError(
+            f"{name} is of a type ({kind[1] if kind else 'unnamed'}) that transformers"
+            f" {transformers.__version__} does not know",
+            hint="a newer one may: pip install -U transformers",
+        )
+    if package := re.search(r"pip install [`'\"]?(\w[\w\-]*)", text):
+        return ModelError(
+            f"{name} needs the package {package[1]}", hint=f"pip install {package[1]}"
+        )
+    return ModelError(f"{name} cannot be loaded: {text[:300]}", hint="are its files complete?")
+
+
+class _NoVideo(ImageProcessingMixin):  # type: ignore[misc]
+    """Stands in for a video processor where torchvision is missing; frames go in as images."""
+
+    num_frames = 0
+    fps = 1
+
+
+@contextmanager
+def _without_video() -> Iterator[None]:
+    """Load processors of families that ask for torchvision only because of video.
+
+    Everything else in them runs on Pillow. With a working torchvision nothing is changed.
+    """
+    if transformers.utils.is_torchvision_available():
+        yield
+        return
+    kinds = processing.MODALITY_TO_BASE_CLASS_MAPPING
+    with (
+        mock.patch.object(AutoVideoProcessor, "from_pretrained", lambda *_, **__: _NoVideo()),
+        mock.patch.dict(kinds, {"video_processor": "ImageProcessingMixin"}),
+    ):
+        # Spells the number of frames in the text of a video; frames that are images need none.
+        processing_smolvlm.num2words = processing_smolvlm.num2words or str
+        yield
