@@ -1,0 +1,115 @@
+"""What the tests share: the front door, a world of its own for each test, and models to ask."""
+
+import io
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+from PIL import Image
+
+from vlmcli import backends
+from vlmcli.app import main
+from vlmcli.backends import Engine
+from vlmcli.config import Settings
+from vlmcli.messages import Chunk, Delta, Done, Message, Sampling
+
+Run = Callable[..., tuple[int, str, str]]
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No settings, no cache and no network of whoever runs the tests; loopback stays open."""
+    home = tmp_path_factory.mktemp("home")
+    for name in [name for name in __import__("os").environ if name.startswith(("VLM_", "HF_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    monkeypatch.setenv("VLM_CONFIG", str(home / "config.toml"))
+    connect = socket.socket.connect
+
+    def only_loopback(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test reaches for {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_loopback)
+
+
+@pytest.fixture
+def run(capfdbinary: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `vlm` with arguments (and bytes on stdin); exit code, stdout, stderr."""
+
+    def run_vlm(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = main([str(argument) for argument in arguments])
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return run_vlm
+
+
+@dataclass
+class FakeEngine:
+    """Stands in for a model: says `answers` in turn (the last one for ever), and remembers."""
+
+    answers: Sequence[str] = ("A red square.",)
+    calls: list[tuple[Sequence[Message], Sampling]] = field(default_factory=list)
+    loads: list[Settings] = field(default_factory=list)
+    reason: str = "stop"
+    note: str = ""
+
+    def load(self, settings: Settings) -> Engine:
+        self.loads.append(settings)
+        return Engine(
+            model="fake",
+            device="cpu",
+            dtype="float32",
+            generate=self.generate,
+            why="as the test says",
+            note=self.note,
+        )
+
+    def generate(self, conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
+        answer = self.answers[min(len(self.calls), len(self.answers) - 1)]
+        self.calls.append((conversation, sampling))
+        yield from (Delta(word) for word in answer.split("|"))
+        yield Done(self.reason, 76, 64, answer.count("|") + 1, 0.5, 1.0)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    engine = FakeEngine()
+    monkeypatch.setattr(backends, "load", engine.load)
+    return engine
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny random model of a family, built once."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(family: str) -> Path:
+        where = root / family
+        return where if where.exists() else tiny_models.build(family, where)
+
+    return folder
+
+
+def draw(path: Path, size: tuple[int, int] = (64, 48), colour: str = "red") -> Path:
+    """A picture on disk: a plain colour with a blue corner, so that up and left can be told."""
+    picture = Image.new("RGB", size, colour)
+    picture.paste("blue", (0, 0, size[0] // 4, size[1] // 4))
+    picture.save(path)
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    return draw(tmp_path / "photo.png")

@@ -1,0 +1,84 @@
+"""`vlm caption -m owner/name`: through huggingface_hub, from a Hub on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hub_server import Hub
+
+NAME = "acme/tiny-vlm"
+
+
+def vlm(hub: Hub, home: Path, *arguments: object, **more: str) -> tuple[int, str, str]:
+    """In a process of its own: huggingface_hub reads its variables when it is imported."""
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), **more}
+    command = [sys.executable, "-m", "vlmcli", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def hub(tiny: Callable[[str], Path]) -> object:
+    with Hub() as served:
+        served.add(NAME, tiny("smolvlm"))
+        yield served
+
+
+def test_a_model_is_downloaded_once_and_then_needs_no_network(
+    hub: Hub, tmp_path: Path, picture: Path
+) -> None:
+    ask = ("ask", picture, "what?", "-m", NAME, "-n", 4, "--json")
+    code, out, err = vlm(hub, tmp_path, *ask)
+    assert (code, err) == (0, "")
+    first = json.loads(out)
+    assert first["model"] == NAME and len(first["revision"]) == 40
+    assert hub.requests
+
+    hub.requests.clear()
+    code, out, err = vlm(hub, tmp_path, *ask)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["text"] == first["text"]
+    assert hub.requests == []
+
+    assert vlm(hub, tmp_path, *ask, "--offline")[0] == 0
+    assert vlm(hub, tmp_path, *ask, HF_HUB_OFFLINE="1")[0] == 0
+    assert vlm(hub, tmp_path, *ask, HF_ENDPOINT="http://127.0.0.1:9")[0] == 0
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("acme/nothing", "acme/nothing"),
+        (f"{NAME}@no-branch", "no-branch"),
+        ("./nowhere", "nowhere"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_line_and_exit_4(
+    hub: Hub, tmp_path: Path, picture: Path, model: str, says: str
+) -> None:
+    code, out, err = vlm(hub, tmp_path, "caption", picture, "-m", model)
+
+    assert (code, out) == (4, "")
+    assert says in err and err.startswith("vlm: ") and err.count("\n") == 1
+
+
+def test_offline_and_not_cached_is_one_line_and_no_request(
+    hub: Hub, tmp_path: Path, picture: Path
+) -> None:
+    code, out, err = vlm(hub, tmp_path, "caption", picture, "-m", NAME, "--offline")
+
+    assert (code, out) == (4, "")
+    assert NAME in err and "--offline" in err and err.count("\n") == 1
+    assert hub.requests == []
+
+
+def test_a_bad_picture_costs_no_request(hub: Hub, tmp_path: Path) -> None:
+    code, _, _ = vlm(hub, tmp_path, "ask", "nowhere.png", "what?", "-m", NAME)
+
+    assert code == 3
+    assert hub.requests == []

@@ -1,0 +1,132 @@
+"""The table of commands, and `main`: arguments in, exit code out."""
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.completion import completion_init
+from typer.core import TyperCommand, TyperGroup
+
+from vlmcli import __version__
+from vlmcli.errors import ExitCode, UsageError, VlmError
+
+# Name -> module and one line of help, so that `vlm --help` imports no command.
+COMMANDS = {
+    "caption": ("vlmcli.commands.caption", "One caption for each picture."),
+    "ask": ("vlmcli.commands.ask", "Answer a question about one picture, or several together."),
+}
+
+# Typer keeps its click to itself; the base of what it raises for a wrong command line is reached
+# through the one class that it exports.
+TyperUsageError: type[Any] = typer.BadParameter.__base__  # type: ignore[assignment]
+
+
+class ReaderGoneError(Exception):
+    """Whoever reads our stdout has closed it, as `| head -1` does."""
+
+
+class Commands(TyperGroup):
+    """A group that lists its commands from the table and imports the one that is run."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Typer would end the process with 1; a reader that has seen enough is no failure.
+            raise ReaderGoneError from error
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean vlm {near[0]}?" if near else "see vlm --help"
+            raise UsageError(f"no command is called {name!r}", hint=hint)
+        module = importlib.import_module(COMMANDS[name][0])
+        command = typer.main.get_command(module.app)
+        command.name = name
+        return name, command, args[1:]
+
+
+app = typer.Typer(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _vlm(
+    version: Annotated[
+        bool, typer.Option("-V", "--version", help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Ask vision-language models about pictures.
+
+    Example: vlm ask chart.png "highest bar?"
+    """
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line; everything that goes wrong becomes one line on stderr and a code."""
+    arguments = list(argv) or ["--help"]
+    if arguments in (["--version"], ["-V"]):
+        print(f"vlm {__version__}")
+        return ExitCode.OK
+    if "_VLM_COMPLETE" in os.environ:  # a shell asks what can come next
+        completion_init()
+    try:
+        result = app(args=arguments, prog_name="vlm", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.OK
+    except VlmError as error:
+        return _failed(error)
+    except TyperUsageError as error:
+        where = error.ctx.command_path if error.ctx else "vlm"
+        return _failed(UsageError(error.format_message(), hint=f"see {where} --help"))
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except (ReaderGoneError, BrokenPipeError):
+        # What is still in the buffer must not fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:  # a bug: one line for the user, the traceback for us
+        if os.environ.get("VLM_DEBUG"):
+            raise
+        reason = f"{type(error).__name__}: {error}"[:300]
+        return _failed(VlmError(f"a bug: {reason}", hint="VLM_DEBUG=1 shows where"))
+
+
+def _failed(error: VlmError) -> int:
+    from vlmcli import output
+
+    if os.environ.get("VLM_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    output.error(error)
+    return error.exit_code
+
+
+def run() -> None:
+    """The console script. Dies of Ctrl-C as Unix programs do, so that a shell's loop ends too."""
+    code = main(sys.argv[1:])
+    if code == ExitCode.INTERRUPTED:
+        sys.stdout.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(code)

@@ -1,0 +1,97 @@
+"""`vlm ask`: one question about one picture, or about several seen together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlmcli.commands.options import DryRun, Recursive, app_of
+from vlmcli.errors import UsageError
+
+EXAMPLE = 'for example: vlm ask chart.png "highest bar?"'
+
+
+def ask(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar='FILES... "QUESTION"',
+            help="Pictures as for caption, in the order they are seen; the question comes last.",
+        ),
+    ] = None,
+    *,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-i", "--image", "-a", "--attachment", help="A picture; repeatable.", metavar="FILE"
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("-p", "--prompt", help="The question; all arguments are then pictures."),
+    ] = None,
+    messages: Annotated[
+        str | None,
+        typer.Option(
+            "--messages", metavar="FILE.json", help="A whole conversation as JSON; - is stdin."
+        ),
+    ] = None,
+    recursive: Recursive = False,
+    dry_run: DryRun = False,
+    flags: Mapping[str, object],
+) -> None:
+    """Ask one question about one picture, or about several seen together.
+
+    Example: vlm ask receipt.jpg "what is the total?"
+    """
+    from vlmcli import config
+
+    settings = config.load(flags)
+    if messages is None:
+        files, question = files_and_question(arguments or [], image or [], prompt)
+    elif arguments or image or prompt:
+        raise UsageError(
+            "--messages is the whole conversation", hint="leave out files, -i, -p and the question"
+        )
+
+    from vlmcli.commands import answers, asking
+
+    if messages is None:
+        conversation = asking.about(files, question, settings, recursive=recursive)
+    else:
+        conversation = asking.read_conversation(messages, settings)
+    if dry_run:
+        answers.dry_run(conversation, settings)
+    else:
+        answers.show(answers.load(settings), conversation, settings)
+
+
+def files_and_question(
+    arguments: Sequence[str], attached: Sequence[str], prompt: str | None
+) -> tuple[list[str], str]:
+    """The pictures in order, and the question: `-p`, or else the last argument."""
+    if prompt is not None:
+        files, question = [*arguments, *attached], prompt
+    elif arguments:
+        files, question = [*arguments[:-1], *attached], arguments[-1]
+    else:
+        raise UsageError("no question was asked", hint=EXAMPLE)
+    if not files:
+        missing = "question" if _is_file(question) else "picture"
+        raise UsageError(f"no {missing} was given", hint=EXAMPLE)
+    if prompt is None and _is_file(question):
+        raise UsageError(f"the question comes last, and {question} is a file", hint=EXAMPLE)
+    if not question.strip():
+        raise UsageError("the question is empty", hint=EXAMPLE)
+    return files, question
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL: words
+        return False
+
+
+app = app_of(ask)

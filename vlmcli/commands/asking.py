@@ -1,0 +1,48 @@
+"""What `vlm ask` is given -> a conversation."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlmcli import messages, wire, wording
+from vlmcli.commands import pictures
+from vlmcli.config import Settings
+from vlmcli.errors import InputError, UsageError
+from vlmcli.messages import Image, Message
+
+
+def about(
+    files: Sequence[str], question: str, settings: Settings, *, recursive: bool
+) -> list[Message]:
+    """The conversation that asks `question` about all the pictures together."""
+    seen = pictures.read_all(files, settings, recursive=recursive)
+    return wording.instructed([messages.user(question, seen)], settings.system, settings.lang)
+
+
+def read_conversation(file: str, settings: Settings) -> list[Message]:
+    """The conversation in a JSON file, or on stdin; its pictures are read from where we stand."""
+
+    def read_image(name: str) -> Image:
+        found = pictures.read_all([name], settings, recursive=False)
+        if len(found) != 1:
+            raise InputError(f"{name} gives {len(found)} pictures", hint="name one file or page")
+        return found[0]
+
+    conversation = wire.from_json(_read_json(file), read_image)
+    if settings.system and conversation[0].role == "system":
+        raise UsageError(
+            f"{settings.origins['system']}: {file} has a system message", hint="keep one of the two"
+        )
+    return wording.instructed(conversation, settings.system, settings.lang)
+
+
+def _read_json(file: str) -> object:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {(error.strerror or str(error)).lower()}") from error
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: not JSON: {error}") from error

@@ -1,0 +1,94 @@
+"""The settings as options, the same on every command, from the one table in `config`."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from vlmcli import catalog, config
+
+Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Sub-folders too.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what the model would be given; load no weights.")
+]
+
+# Numbers are read by config, whose errors name the value; here they are texts.
+_KINDS: dict[type, Any] = {
+    str: (str | None, "TEXT"),
+    int: (str | None, "N"),
+    float: (str | None, "NUMBER"),
+    bool: (bool | None, None),
+    tuple: (list[str] | None, "TEXT"),
+}
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with an option for every setting; it is given those as the mapping `flags`.
+
+    A flag that was not typed is None, so that the environment and the file can speak.
+    """
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
+
+    def parsed(**values: object) -> None:
+        flags = {name: values.pop(name) for name in config.TABLE}
+        command(**values, flags=flags)
+
+    parameters = own + [_parameter(name) for name in config.TABLE]
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__annotations__ = {p.name: p.annotation for p in parameters}
+    parsed.__name__, parsed.__doc__ = command.__name__, command.__doc__
+    return parsed
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    table = config.TABLE[name].metadata
+    kind, metavar = _KINDS[table["kind"]]
+    option = typer.Option(
+        *table["flags"],
+        metavar=metavar,
+        help=f"{table['help']}{_default_of(name)}",
+        show_default=False,
+        rich_help_panel=table["panel"],
+        autocompletion=catalog.completions if name == "model" else None,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+    )
+
+
+def _default_of(name: str) -> str:
+    default = config.TABLE[name].default
+    shown = isinstance(default, str | int | float) and not isinstance(default, bool)
+    return f" [default: {default}]" if shown else ""
+
+
+class Command(TyperCommand):
+    """A command whose help groups its options: its own first, then the settings by panel."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = (p.metavar for p in self.params if p.param_type_name == "argument")
+        return ["[OPTIONS]", *(metavar for metavar in arguments if metavar)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                title = getattr(parameter, "rich_help_panel", None) or "Options"
+                if parameter.param_type_name == "argument":
+                    title = "Arguments"
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def app_of(command: Callable[..., None]) -> typer.Typer:
+    """A Typer app of this one command."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(
+        with_settings(command)
+    )
+    return app

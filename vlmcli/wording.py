@@ -1,0 +1,77 @@
+"""The words that vlm itself puts into a conversation: caption prompts, and the language."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vlmcli import messages
+from vlmcli.messages import Message, Text
+
+CAPTION_STYLES = {
+    "short": "Describe this image in one short sentence.",
+    "detailed": "Describe this image in detail: what is there, where, and what it looks like.",
+    "alt": (
+        "Write alt text for this image, for people who cannot see it: one or two plain sentences"
+        " with what matters, not starting with 'image of'."
+    ),
+    "tags": "List keywords for this image, separated by commas, and nothing else.",
+    "story": "Tell a short story that this image could illustrate.",
+}
+
+# By ISO 639-1 code: the English name, which every model knows, and the language's own.
+LANGUAGES = {
+    "ar": "Arabic (العربية)",
+    "cs": "Czech (čeština)",
+    "da": "Danish (dansk)",
+    "de": "German (Deutsch)",
+    "el": "Greek (ελληνικά)",
+    "en": "English",
+    "es": "Spanish (español)",
+    "fa": "Persian (فارسی)",
+    "fi": "Finnish (suomi)",
+    "fr": "French (français)",
+    "he": "Hebrew (עברית)",
+    "hi": "Hindi (हिन्दी)",
+    "hu": "Hungarian (magyar)",
+    "id": "Indonesian (Bahasa Indonesia)",
+    "it": "Italian (italiano)",
+    "ja": "Japanese (日本語)",
+    "ko": "Korean (한국어)",
+    "nl": "Dutch (Nederlands)",
+    "no": "Norwegian (norsk)",
+    "pl": "Polish (polski)",
+    "pt": "Portuguese (português)",
+    "ro": "Romanian (română)",
+    "ru": "Russian (русский)",
+    "sv": "Swedish (svenska)",
+    "th": "Thai (ไทย)",
+    "tr": "Turkish (Türkçe)",
+    "uk": "Ukrainian (українська)",
+    "vi": "Vietnamese (Tiếng Việt)",
+    "zh": "Chinese (中文)",
+}
+
+
+def caption(style: str) -> Text:
+    """The prompt of a caption style, marked so that models without instructions know it."""
+    return Text(CAPTION_STYLES[style], caption_style=style)
+
+
+def instructed(
+    conversation: Sequence[Message], system: str | None, language: str | None
+) -> list[Message]:
+    """The conversation under a system prompt, asking for an answer in a language (code or name)."""
+    asked = in_language(conversation, language) if language else list(conversation)
+    return [messages.system(system), *asked] if system else asked
+
+
+def in_language(conversation: Sequence[Message], language: str) -> list[Message]:
+    """The conversation, its last message asking for an answer in `language` (code or name)."""
+    name = LANGUAGES.get(language.lower(), language)
+    *before, last = conversation
+    *parts, words = last.content
+    request = f"Answer in {name}."
+    if isinstance(words, Text):
+        asked = (*parts, Text(f"{words.text}\n{request}"))
+    else:
+        asked = (*parts, words, Text(request))
+    return [*before, replace(last, content=asked)]
