@@ -267,3 +267,13 @@ def test_several_pictures_are_lists_in_the_record(
     assert answer["file"] == [str(a), str(b)]
     assert (answer["width"], answer["height"]) == ([64, 30], [48, 20])
     assert len(answer["sha256"]) == 2
+
+
+def test_a_question_that_is_not_utf8_is_the_command_lines_fault(
+    run: Run, picture: Path, fake_engine: FakeEngine
+) -> None:
+    code, out, err = run("ask", picture, "what \udcff is")
+
+    assert (code, out) == (2, "")
+    assert "not valid UTF-8" in err and err.count("\n") == 1
+    assert fake_engine.loads == []

@@ -184,7 +184,7 @@ def refusal(file: dict[str, object]) -> UsageError:
         ("top_p", 1.01, "1.01 is too large; at most 1"),
         ("repetition_penalty", 0, "0 is too small; at least 0.01"),
         ("stop", 5, "5 is not a text or a list of texts"),
-        ("stop", [".", ""], "['.', ''] is not a text or a list of texts"),
+        ("stop", [".", ""], "the value is empty"),
         ("stop", [".", 1], "['.', 1] is not a text or a list of texts"),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_wrong_value_in_the_file_exits_2_before_any_picture_is_read(
         ("--max-tokens", "0", "--max-tokens: 0 is too small; at least 1"),
         ("--temp", "nan", "--temperature: 'nan' is not a number"),
         ("--model", "", "--model: the value is empty"),
-        ("--stop", "", "--stop: [''] is not a text or a list of texts"),
+        ("--stop", "", "--stop: the value is empty"),
     ],
 )
 def test_a_wrong_flag_exits_2_with_its_name(run: Run, flag: str, value: str, why: str) -> None:
@@ -341,3 +341,16 @@ def test_without_vlm_config_the_file_lies_in_the_users_folder_of_vlm(
 ) -> None:
     monkeypatch.setenv("VLM_CONFIG", "")
     assert config.path().name == "config.toml" and "vlm" in config.path().parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['stop = ""', f"seed = {'1' * 5000}", f"seed = 0x{'f' * 5000}", f"stop = {'[' * 2000}"],
+    ids=["empty", "digits", "hexadecimal", "brackets"],
+)
+def test_a_file_that_overdoes_it_is_one_line_too(run: Run, config_file: Path, text: str) -> None:
+    config_file.write_text(text)
+    code, out, err = run("caption", "x.png")
+
+    assert (code, out) == (2, "")
+    assert str(config_file) in err and err.count("\n") == 1

@@ -353,3 +353,20 @@ def test_closing_the_iterator_stops_the_worker_at_its_next_text() -> None:
     assert stopped.wait(PATIENCE_S)
     assert emitted_after == []
     assert [*chunks] == []
+
+
+def test_a_broken_byte_after_a_byte_token_loses_nothing(tiny: Callable[[str], Path]) -> None:
+    """Gemma and Llama 2 spell a newline as a byte; a stray byte after it changes both."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llava"))
+    ids = tokenizer.convert_tokens_to_ids(["<0x0A>", "<0xE3>", "▁the"])
+    words = Words(tokenizer)
+
+    assert "".join([*(words.push(token) for token in ids), words.flush()]) == "\n\ufffd the"
+
+
+@pytest.mark.parametrize("pieces", [["abcd"], ["a", "b", "c", "d"], ["ab", "cd"]])
+def test_the_stop_that_is_complete_first_counts_however_the_text_is_cut(pieces: list[str]) -> None:
+    stops = Stops(("abcd", "c"))
+
+    assert "".join(stops.push(piece) for piece in pieces) == "ab"
+    assert stops.found

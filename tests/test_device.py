@@ -220,6 +220,7 @@ def test_a_model_fits_up_to_the_last_byte() -> None:
     [
         (("--device", "cuda"), 5, "--device cuda: torch finds none on this machine; here: cpu"),
         (("--device", "nonsense"), 5, "--device nonsense: torch finds none on this machine"),
+        (("--device", "cpu:²"), 5, "--device cpu:²: there are 1, counted from 0"),
         (("--device", "cpu:9"), 5, "--device cpu:9: there are 1, counted from 0"),
         (("--dtype", "nonsense"), 2, "--dtype: 'nonsense' is not one; one of auto, bfloat16"),
     ],

@@ -1,7 +1,10 @@
 """Every family through one path, on tiny random models, beside transformers' own generate."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import tiny_models
 import torch
 from conftest import Run, draw
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, Idefics3ForConditionalGeneration
 
 from vlmcli import config, messages
 from vlmcli.backends.local import engine, processors, prompt
@@ -308,3 +311,77 @@ def test_an_architecture_that_is_not_known_or_brings_code_is_refused(
     )
     code, _, err = run("caption", picture, "-m", folder)
     assert code == 4 and "program code of its own" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"\xff" * 100, b"<html>" + b"x" * 1000, b"\2" + bytes(7) + b"[]", None],
+    ids=["empty", "noise", "web page", "no header", "cut"],
+)
+def test_damaged_weights_are_the_models_fault(
+    run: Run, tiny: Tiny, tmp_path: Path, picture: Path, damaged: bytes | None
+) -> None:
+    folder = shutil.copytree(tiny("llava"), tmp_path / "damaged")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000] if damaged is None else damaged)
+
+    code, out, err = run("caption", picture, "-m", folder)
+
+    assert (code, out) == (4, "")
+    assert str(folder) in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("family", ["blip", "vision-encoder-decoder", "florence2"])
+def test_a_captioner_is_not_given_a_language_as_its_first_words(
+    run: Run, tiny: Tiny, picture: Path, family: str
+) -> None:
+    code, out, err = run("caption", picture, "--lang", "de", "-m", tiny(family))
+
+    assert (code, out) == (4, "")
+    assert "leave out --lang" in err and err.count("\n") == 1
+
+
+def test_a_captioner_has_one_style_only(run: Run, tiny: Tiny, picture: Path) -> None:
+    code, out, err = run("caption", picture, "--style", "tags", "-m", tiny("blip"))
+
+    assert (code, out) == (4, "")
+    assert "'tags'; it can: short" in err
+
+
+def test_a_torchvision_that_does_not_work_is_as_good_as_none(
+    tiny: Tiny, picture: Path, tmp_path: Path
+) -> None:
+    """As the one from PyPI beside a torch for the CPU: it is installed, and fails to import."""
+    (tmp_path / "torchvision").mkdir()
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')"
+    (tmp_path / "torchvision/__init__.py").write_text(broken)
+    command = [
+        sys.executable,
+        "-m",
+        "vlmcli",
+        "caption",
+        picture,
+        "-m",
+        tiny("qwen3_vl"),
+        "-n",
+        "2",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+
+
+def test_running_out_of_memory_in_an_answer_exits_5(
+    run: Run, tiny: Tiny, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        torch.empty(2**45)
+
+    monkeypatch.setattr(Idefics3ForConditionalGeneration, "generate", too_much)
+    code, out, err = run("caption", picture, "-m", tiny("idefics3"))
+
+    assert (code, out) == (5, "")
+    assert "ran out of memory on cpu" in err and err.count("\n") == 1

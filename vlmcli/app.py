@@ -5,6 +5,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -124,6 +125,8 @@ def _failed(error: VlmError) -> int:
 
 def run() -> None:
     """The console script. Dies of Ctrl-C as Unix programs do, so that a shell's loop ends too."""
+    if not os.environ.get("VLM_DEBUG"):
+        warnings.simplefilter("ignore")  # what libraries tell programmers is not for users
     code = main(sys.argv[1:])
     if code == ExitCode.INTERRUPTED:
         sys.stdout.flush()

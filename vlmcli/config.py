@@ -234,7 +234,7 @@ def read_file(file: Path) -> Mapping[str, object]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number without end
         raise UsageError(f"{file}: not TOML: {error}", hint="mend or remove it") from error
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", hint="mend or remove it") from error
@@ -283,14 +283,21 @@ def _checked(raw: object, declared: "Field[Any]", origin: str) -> object:
     value = _CONVERT[kind](raw)
     if value is None:
         raise UsageError(f"{origin}: {raw!r} is not {_NOUN[kind]}")
-    if isinstance(value, str) and not value.strip():
+    if (isinstance(value, str) and not value.strip()) or (isinstance(value, tuple) and "" in value):
         raise UsageError(f"{origin}: the value is empty")
     least, most = declared.metadata["least"], declared.metadata["most"]
     if least is not None and not value >= least:
-        raise UsageError(f"{origin}: {raw} is too small", hint=f"at least {least:g}")
+        raise UsageError(f"{origin}: {_number(raw)} is too small", hint=f"at least {least}")
     if most is not None and not value <= most:
-        raise UsageError(f"{origin}: {raw} is too large", hint=f"at most {most:g}")
+        raise UsageError(f"{origin}: {_number(raw)} is too large", hint=f"at most {most}")
     return value
+
+
+def _number(raw: object) -> str:
+    try:
+        return str(raw)[:40]
+    except ValueError:  # Python does not write out whole numbers of thousands of digits
+        return "the number"
 
 
 # Each returns None for what it cannot take; a string is what an environment variable holds.
@@ -328,7 +335,7 @@ def _to_float(raw: object) -> float | None:
 def _to_texts(raw: object) -> tuple[str, ...] | None:
     if isinstance(raw, str):
         return (raw,)
-    if isinstance(raw, list | tuple) and all(isinstance(item, str) and item for item in raw):
+    if isinstance(raw, list | tuple) and all(isinstance(item, str) for item in raw):
         return tuple(raw)
     return None
 

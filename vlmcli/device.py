@@ -86,7 +86,7 @@ def _asked_for(device: str, present: tuple[str, ...]) -> str:
     if not index:
         return kind
     count = {"cuda": torch.cuda.device_count, "xpu": torch.xpu.device_count}.get(kind, lambda: 1)()
-    if not index.isdigit() or int(index) >= count:
+    if not index.isdecimal() or int(index) >= count:
         raise DeviceError(f"--device {device}: there are {count}, counted from 0", hint=here)
     return f"{kind}:{int(index)}"
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlmcli import messages
+from vlmcli.errors import UsageError
 from vlmcli.messages import Message, Text
 
 CAPTION_STYLES = {
@@ -59,9 +60,17 @@ def caption(style: str) -> Text:
 def instructed(
     conversation: Sequence[Message], system: str | None, language: str | None
 ) -> list[Message]:
-    """The conversation under a system prompt, asking for an answer in a language (code or name)."""
+    """The conversation under a system prompt, asking for an answer in a language (code or name).
+
+    Raises UsageError for a text that no tokenizer can take: one with bytes that are not UTF-8.
+    """
     asked = in_language(conversation, language) if language else list(conversation)
-    return [messages.system(system), *asked] if system else asked
+    if system:
+        asked.insert(0, messages.system(system))
+    for text in (text for message in asked for text in message.texts):
+        if not text.isascii() and text.encode(errors="replace").decode() != text:
+            raise UsageError(f"{text[:60]!r} is not valid UTF-8", hint="type it anew")
+    return asked
 
 
 def in_language(conversation: Sequence[Message], language: str) -> list[Message]:
@@ -71,7 +80,7 @@ def in_language(conversation: Sequence[Message], language: str) -> list[Message]
     *parts, words = last.content
     request = f"Answer in {name}."
     if isinstance(words, Text):
-        asked = (*parts, Text(f"{words.text}\n{request}"))
+        asked = (*parts, replace(words, text=f"{words.text}\n{request}"))
     else:
         asked = (*parts, words, Text(request))
     return [*before, replace(last, content=asked)]

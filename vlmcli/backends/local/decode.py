@@ -7,7 +7,6 @@ from threading import Event, Thread
 from typing import Any
 
 import torch
-from tokenizers.decoders import DecodeStream
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
@@ -27,30 +26,38 @@ class _Finished(Exception):  # noqa: N818 - no error: the way out of transformer
 
 
 class Words:
-    """Tokens in, text out: whole characters, as soon as they are sure."""
+    """Tokens in, text out: whole characters, as soon as they are sure.
+
+    Only the last few tokens are decoded again each time: those of the piece of text before, whose
+    end decides how the next one joins on, and those of the piece that is being made.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._given = ""
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._before: list[int] = []
+        self._next: list[int] = []
         # Tokenizers that tidy up spaces (BERT's) rewrite what came before: all at the end then.
-        steady = backend is not None and not tokenizer.clean_up_tokenization_spaces
-        self._backend = backend if steady else None
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._tidies = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
 
     def push(self, token: int) -> str:
-        self._ids.append(token)
-        if self._backend is None:
+        self._next.append(token)
+        text = "" if self._tidies else self._new_text()
+        if not text or text.endswith("\ufffd"):  # bytes of a character that is not all there
             return ""
-        text: str = self._stream.step(self._backend, token) or ""
-        self._given += text
+        self._before, self._next = self._next, []
         return text
 
     def flush(self) -> str:
         """What is left: the whole for tidying tokenizers, else the bytes of a broken character."""
-        whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return whole[len(self._given) :] if whole.startswith(self._given) else ""
+        return self._new_text()
+
+    def _new_text(self) -> str:
+        start = len(self._decode(self._before))
+        return self._decode(self._before + self._next)[start:]
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
 
 
 class Stops:
@@ -62,11 +69,18 @@ class Stops:
         self.found = False
 
     def push(self, text: str) -> str:
+        if self.found:
+            return ""
         self._held += text
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        # The one that is complete first, however the text was cut into pieces.
+        places = [
+            (start + len(stop), start)
+            for stop in self._stops
+            if (start := self._held.find(stop)) >= 0
+        ]
         if places:
             self.found = True
-            sure, self._held = self._held[: min(places)], ""
+            sure, self._held = self._held[: min(places)[1]], ""
             return sure
         keep = max((self._overlap(stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep

@@ -3,10 +3,12 @@
 import json
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 
 from vlmcli import device as devices
@@ -18,6 +20,8 @@ from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError
 from vlmcli.hub import ModelRef
 from vlmcli.messages import Chunk, Done, Message, Sampling
+
+_OUT_OF_RAM = "DefaultCPUAllocator"
 
 CACHE_TOKENS = 2048
 """The length of prompt and answer that the check of the memory plans for."""
@@ -37,8 +41,13 @@ def load(settings: Settings) -> Engine:
         def run(emit: Any) -> Done:
             try:
                 return decode.generate_text(model, processor, ready, sampling, emit)
-            except torch.OutOfMemoryError as error:
-                raise _out_of_memory(ref, device) from error
+            except (MemoryError, RuntimeError) as error:
+                # torch's own OutOfMemoryError is a RuntimeError; that of the CPU is nothing more.
+                if isinstance(error, torch.OutOfMemoryError | MemoryError) or _OUT_OF_RAM in str(
+                    error
+                ):
+                    raise _out_of_memory(ref, device) from error
+                raise
 
         return decode.stream(run)
 
@@ -92,7 +101,7 @@ def _load_weights(ref: ModelRef, device: Device) -> Any:
         return model.to(device.name).eval()
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(ref, device) from error
-    except (ImportError, ValueError, OSError, KeyError, RuntimeError) as error:
+    except (SafetensorError, ImportError, ValueError, OSError, KeyError, RuntimeError) as error:
         raise processors.explain(error, ref.name) from error
 
 
@@ -101,6 +110,9 @@ def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:
         f"{ref.name} ran out of memory on {device.name}",
         hint="send fewer or smaller pictures, lower -n, or take a smaller model",
     )
+
+
+_DAMAGED = (struct.error, ValueError, TypeError, AttributeError, KeyError, RecursionError)
 
 
 def needed_bytes(folder: Path, config: Any, dtype: torch.dtype) -> int:
@@ -115,16 +127,11 @@ def _weight_count(folder: Path) -> int:
     """
     count = 0
     for file in folder.glob("*.safetensors"):
-        with file.open("rb") as weights:
-            head = weights.read(8)
-            if len(head) < 8:
-                continue  # damaged: loading says so
-            try:
-                header = json.loads(weights.read(struct.unpack("<Q", head)[0]))
-            except ValueError:
-                continue
-        shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
-        count += sum(torch.Size(shape).numel() for shape in shapes)
+        with file.open("rb") as weights, suppress(*_DAMAGED):  # which loading will say
+            (header_bytes,) = struct.unpack("<Q", weights.read(8))
+            header = json.loads(weights.read(min(header_bytes, file.stat().st_size)))
+            shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
+            count += sum(torch.Size(shape).numel() for shape in shapes)
     return count
 
 

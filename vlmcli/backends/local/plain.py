@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlmcli import wording
 from vlmcli.backends.local import literal
 from vlmcli.backends.local.inputs import REFUSALS, Prompt, checked, count_image_tokens, refused
 from vlmcli.backends.local.processors import Processor
@@ -66,6 +67,11 @@ def _plain_text(processor: Processor, message: Message) -> str:
         raise ModelError(
             f"{processor.name} takes no instructions, so it cannot caption in the style {style!r}",
             hint=f"it can: {', '.join(card.captions)}",
+        )
+    if texts[-1].text != wording.CAPTION_STYLES[style]:
+        raise ModelError(
+            f"{processor.name} takes no instructions, so it cannot answer in a language asked for",
+            hint="leave out --lang, or take a model that chats",
         )
     return card.captions[style]
 
