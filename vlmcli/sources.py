@@ -106,7 +106,10 @@ def _missing(argument: str, path: Path) -> InputError:
     except OSError as error:  # a folder that may not be looked into
         return _unreadable(argument, error)
     near = difflib.get_close_matches(path.name, names, n=1)
-    hint = f"did you mean {shown(str(path.with_name(near[0])))}?" if near else ""
+    if near:
+        hint = f"did you mean {shown(str(path.with_name(near[0])))}?"
+    else:
+        hint = f"you are in {shown(str(Path.cwd()))}" if not path.is_absolute() else "is it right?"
     return InputError(f"{shown(argument)}: no such file", hint=hint)
 
 
