@@ -110,9 +110,10 @@ def test_a_missing_file_is_named_with_its_nearest_neighbour(tmp_path):
     assert f"did you mean {tmp_path / 'holiday.jpg'}?" in message
 
 
-def test_a_missing_file_without_neighbours_is_named_alone(tmp_path, monkeypatch):
+def test_a_missing_file_without_neighbours_is_named_with_where_we_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert find_error("nowhere.jpg") == "nowhere.jpg: no such file"
+    assert find_error("nowhere.jpg") == f"nowhere.jpg: no such file; you are in {tmp_path}"
+    assert find_error(tmp_path / "x.jpg") == f"{tmp_path / 'x.jpg'}: no such file; is it right?"
     assert find_error("no/where.jpg") == "no/where.jpg: no such file; there is no folder no"
     assert "no such file" in find_error("a\0b/c.jpg")
     assert "no such file" in find_error("x" * 5000)
