@@ -15,8 +15,8 @@ from PIL import Image
 from vlmcli import backends
 from vlmcli.app import main
 from vlmcli.backends import Engine
-from vlmcli.config import Settings
 from vlmcli.messages import Chunk, Delta, Done, Message, Sampling
+from vlmcli.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
 

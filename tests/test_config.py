@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from vlmcli import config
 from vlmcli.errors import UsageError
 from vlmcli.messages import Sampling
+from vlmcli.settings import TABLE
 
-TABLE = config.TABLE
 FILE = "there/config.toml"
 YES, NO = ("1", "true", "Yes", " ON "), ("0", "False", "no", "off")
 NUMBERS = [name for name in TABLE if TABLE[name].metadata["kind"] in (int, float)]

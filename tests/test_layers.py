@@ -20,7 +20,7 @@ LAYERS = (
     "backends",
     "bulk wire index training",
     "config output sources images video hub device wording",
-    "catalog formats web",  # what hub and sources are made of
+    "catalog formats interrupts settings web",  # what hub, sources and config are made of
     "errors messages",
     "vlmcli",
 )

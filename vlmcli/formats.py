@@ -7,11 +7,11 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".avif", ".gif"}
 SUFFIXES |= {".tif", ".tiff", ".bmp", ".ico", ".heic", ".heif", ".pdf"}
 
 HEAD_BYTES = 1024  # a PDF may start with this much of something else
-_MAGIC = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF and BigTIFF
-)
-_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
+ICO_MAGIC = b"\0\0\1\0"
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+AVIF_BRANDS = (b"avif", b"avis")  # in the same container
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *TIFF_MAGIC)
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 _SEEMS = (  # in lower case, as letters are compared
     (b"<!doctype html", "a web page"),
@@ -36,9 +36,9 @@ def is_picture(head: bytes) -> bool:
     return (
         head.startswith(_MAGIC)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or (head[4:8] == b"ftyp" and any(brand in head[8:64] for brand in _BRANDS))
+        or (head[4:8] == b"ftyp" and any(b in head[8:64] for b in HEIF_BRANDS + AVIF_BRANDS))
         or (head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES)
-        or (head[:4] == b"\0\0\1\0" and head[4:6] != b"\0\0")  # ICO, and how many are in it
+        or (head[:4] == ICO_MAGIC and head[4:6] != b"\0\0")  # ICO, and how many are in it
         or b"%PDF-" in head
     )
 

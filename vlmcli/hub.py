@@ -8,16 +8,12 @@ import errno
 import glob
 import json
 import logging
-import math
 import os
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any, TypeVar
 
 import httpx2
@@ -26,6 +22,7 @@ from huggingface_hub.utils import get_session, tqdm  # type: ignore[attr-defined
 
 from vlmcli import catalog
 from vlmcli.errors import ModelError, UsageError
+from vlmcli.interrupts import Stop, interruptible
 
 T = TypeVar("T")
 
@@ -170,7 +167,7 @@ def _download(repo: str, revision: str) -> Path:
     """The folder of the revision, its wanted files fetched unless they were there."""
     answer_s = constants.HF_HUB_ETAG_TIMEOUT
     # The deadline also counts what a timeout does not: slow name servers, several dead addresses.
-    info = _interruptible(
+    info = interruptible(
         lambda _: HfApi().model_info(repo, revision=revision, timeout=answer_s), answer_s
     )
     wanted = catalog.wanted_files(file.rfilename for file in info.siblings or ())
@@ -180,7 +177,7 @@ def _download(repo: str, revision: str) -> Path:
     if "config.json" not in wanted:
         raise ModelError(f"{repo} holds no model: config.json is missing")
 
-    def fetch(stop: _Stop) -> str:
+    def fetch(stop: Stop) -> str:
         with _watched_session(stop):
             return snapshot_download(
                 repo,
@@ -189,65 +186,14 @@ def _download(repo: str, revision: str) -> Path:
                 tqdm_class=_bars(stop),
             )
 
-    folder = Path(_interruptible(fetch))
+    folder = Path(interruptible(fetch))
     if not catalog.holds_weights(folder):
         raise ModelError(f"{repo} is not whole on the Hub: some of its weights are missing")
     return folder
 
 
-class _Stop(Event):
-    """Ctrl-C, for the threads of a download: hangs up whatever they wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sockets: set[socket.socket] = set()
-
-    def set(self) -> None:
-        super().set()
-        for line in tuple(self.sockets):
-            with suppress(OSError):  # closed meanwhile
-                socket.socket.shutdown(line, socket.SHUT_RDWR)  # TLS's own would say goodbye first
-
-    def check(self) -> None:
-        if self.is_set():
-            raise KeyboardInterrupt
-
-
-def _interruptible(work: Callable[[_Stop], T], deadline_s: float = math.inf) -> T:
-    """What `work(stop)` returns or raises; on Ctrl-C sets `stop` and gives it 2 s to tidy up.
-
-    It runs on a thread: snapshot_download holds Ctrl-C until the files under way are done.
-    Raises TimeoutError at the deadline, and leaves the work alone.
-    """
-    stop = _Stop()
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work(stop))
-        except BaseException as error:  # handed to the caller, which raises it
-            failures.append(error)
-
-    thread = Thread(target=run, daemon=True)
-    end = time.monotonic() + deadline_s
-    try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.1)
-            if time.monotonic() > end:
-                raise TimeoutError
-    except KeyboardInterrupt:
-        stop.set()
-        thread.join(2)
-        raise
-    if failures:
-        raise failures[0]
-    return results[0]
-
-
 @contextmanager
-def _watched_session(stop: _Stop) -> Iterator[None]:
+def _watched_session(stop: Stop) -> Iterator[None]:
     """Nothing is asked of the Hub once `stop` is set, and nothing waits for ever."""
 
     def ask(request: httpx2.Request) -> None:
@@ -269,7 +215,7 @@ def _watched_session(stop: _Stop) -> Iterator[None]:
         hooks["response"].remove(hear)
 
 
-def _bars(stop: _Stop) -> type:
+def _bars(stop: Stop) -> type:
     """The library's progress bars, on a terminal only; they raise once `stop` is set."""
 
     class Bars(tqdm):

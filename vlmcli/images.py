@@ -20,6 +20,7 @@ import PIL.Image
 from PIL import ExifTags, IcoImagePlugin, ImageCms
 
 from vlmcli.errors import InputError
+from vlmcli.formats import AVIF_BRANDS, FORMATS, HEIF_BRANDS, ICO_MAGIC, TIFF_MAGIC
 from vlmcli.messages import Image
 
 if TYPE_CHECKING:
@@ -28,11 +29,7 @@ if TYPE_CHECKING:
 Pixels = PIL.Image.Image
 
 # The first four need no further plugin, so the common ones come first. MPO opens as JPEG.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ICO_MAGIC = b"\0\0\1\0"
-_READABLE = "JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, ICO, HEIC and PDF"
+_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
 
 # 144 dpi makes 10-point print 20 pixels high, which vision models read, and a letter page 1.9 MP.
 _PDF_SCALE = 144 / 72
@@ -96,20 +93,20 @@ def _damage_reported(name: str) -> Iterator[None]:
             raise InputError(f"{name}: the picture is cut short", hint="fetch it again") from error
         raise InputError(
             f"{name}: not a readable picture",
-            hint=f"it is damaged, cut short, or none of {_READABLE}",
+            hint=f"it is damaged, cut short, or none of {FORMATS}",
         ) from error
 
 
 def _load(name: str, data: bytes, max_pixels: int) -> Pixels:
     if _is_heif(data):
         return _load_heif(name, data, max_pixels)
-    quiet = _quiet_stderr() if data.startswith(_TIFF_MAGIC) else nullcontext()
+    quiet = _quiet_stderr() if data.startswith(TIFF_MAGIC) else nullcontext()
     with quiet:
-        if data.startswith(_ICO_MAGIC):
+        if data.startswith(ICO_MAGIC):
             # Image.open would decode an icon at once, and one may hold a PNG of any size.
             image = IcoImagePlugin.IcoFile(BytesIO(data)).frame(0)
         else:
-            image = PIL.Image.open(BytesIO(data), formats=_FORMATS)
+            image = PIL.Image.open(BytesIO(data), formats=_PILLOW_FORMATS)
         _check_size(name, image.size, max_pixels)
         image.load()
     return image
@@ -142,9 +139,8 @@ def _is_heif(data: bytes) -> bool:
     brands = data[8 : min(int.from_bytes(data[:4]), 256)]
     return (
         data[4:8] == b"ftyp"
-        and any(brand in brands for brand in _HEIF_BRANDS)
-        and b"avif" not in brands
-        and b"avis" not in brands
+        and any(brand in brands for brand in HEIF_BRANDS)
+        and not any(brand in brands for brand in AVIF_BRANDS)
     )
 
 

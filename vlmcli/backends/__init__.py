@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlmcli.config import Settings
 from vlmcli.messages import Chunk, Message, Sampling
+from vlmcli.settings import Settings
 
 if TYPE_CHECKING:
     from types import ModuleType

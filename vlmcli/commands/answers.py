@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from vlmcli import __version__, backends, output, wire
 from vlmcli.backends import Engine
-from vlmcli.config import Settings
 from vlmcli.messages import Done, Image, Message, images_of
+from vlmcli.settings import Settings
 
 
 def load(settings: Settings) -> Engine:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from vlmcli import messages, wire, wording
 from vlmcli.commands import pictures
-from vlmcli.config import Settings
 from vlmcli.errors import InputError, UsageError
 from vlmcli.messages import Image, Message
+from vlmcli.settings import Settings
 
 
 def about(

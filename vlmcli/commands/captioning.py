@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from vlmcli import messages, output, sources, wording
 from vlmcli.backends import Engine
 from vlmcli.commands import answers, pictures
-from vlmcli.config import Settings
 from vlmcli.errors import ExitCode, InputError
 from vlmcli.messages import Image, Text
+from vlmcli.settings import Settings
 from vlmcli.sources import Source
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from vlmcli import catalog, config
+from vlmcli import catalog
+from vlmcli.settings import TABLE
 
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Sub-folders too.")]
 DryRun = Annotated[
@@ -32,10 +33,10 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
 
     def parsed(**values: object) -> None:
-        flags = {name: values.pop(name) for name in config.TABLE}
+        flags = {name: values.pop(name) for name in TABLE}
         command(**values, flags=flags)
 
-    parameters = own + [_parameter(name) for name in config.TABLE]
+    parameters = own + [_parameter(name) for name in TABLE]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {p.name: p.annotation for p in parameters}
     parsed.__name__, parsed.__doc__ = command.__name__, command.__doc__
@@ -43,7 +44,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    table = config.TABLE[name].metadata
+    table = TABLE[name].metadata
     kind, metavar = _KINDS[table["kind"]]
     option = typer.Option(
         *table["flags"],
@@ -59,7 +60,7 @@ def _parameter(name: str) -> inspect.Parameter:
 
 
 def _default_of(name: str) -> str:
-    default = config.TABLE[name].default
+    default = TABLE[name].default
     shown = isinstance(default, str | int | float) and not isinstance(default, bool)
     return f" [default: {default}]" if shown else ""
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from vlmcli import images, sources
-from vlmcli.config import Settings
 from vlmcli.messages import Image
+from vlmcli.settings import Settings
 from vlmcli.sources import Source
 
 

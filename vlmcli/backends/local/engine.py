@@ -15,11 +15,11 @@ from vlmcli import device as devices
 from vlmcli import hub
 from vlmcli.backends import Engine, Preview
 from vlmcli.backends.local import decode, processors, prompt
-from vlmcli.config import Settings
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError
 from vlmcli.hub import ModelRef
 from vlmcli.messages import Chunk, Done, Message, Sampling
+from vlmcli.settings import Settings
 
 _OUT_OF_RAM = "DefaultCPUAllocator"
 

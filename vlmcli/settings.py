@@ -1,0 +1,205 @@
+"""Every setting, once: its default, its kind, its flags, its range and its help."""
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from vlmcli.messages import Sampling
+
+
+def setting(
+    default: object,
+    *flags: str,
+    kind: type,
+    help_text: str,
+    least: float | None = None,
+    most: float | None = None,
+    panel: str = "Model",
+) -> Any:
+    """A field of `Settings`; `least` and `most` are the closed range of a number."""
+    table = {
+        "flags": flags,
+        "kind": kind,
+        "help": help_text,
+        "least": least,
+        "most": most,
+        "panel": panel,
+    }
+    return field(default=default, metadata=table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a user can set; sizes in pixels or bytes, times in seconds."""
+
+    model: str = setting(
+        "auto",
+        "-m",
+        "--model",
+        kind=str,
+        help_text="Folder, Hub name (owner/name[@revision]), or auto.",
+    )
+    revision: str | None = setting(
+        None, "--revision", kind=str, help_text="Branch, tag or commit of the model on the Hub."
+    )
+    offline: bool = setting(
+        False,
+        "--offline/--online",
+        kind=bool,
+        help_text="Use what is in the cache, never the network.",
+    )
+    device: str = setting(
+        "auto", "--device", kind=str, help_text="cuda, cuda:1, mps, xpu, cpu, or auto."
+    )
+    dtype: str = setting(
+        "auto", "--dtype", kind=str, help_text="bfloat16, float16, float32, or auto."
+    )  # fmt: skip
+    system: str | None = setting(
+        None,
+        "-s",
+        "--system",
+        "--system-prompt",
+        kind=str,
+        help_text="System prompt.",
+        panel="Answer",
+    )
+    lang: str | None = setting(
+        None, "--lang", kind=str, help_text="Language of the answer: ja, de, …", panel="Answer"
+    )
+    max_tokens: int = setting(
+        512,
+        "-n",
+        "--max-tokens",
+        "--max-new-tokens",
+        kind=int,
+        least=1,
+        help_text="Longest answer, in tokens.",
+        panel="Answer",
+    )
+    temperature: float = setting(
+        0.0,
+        "-t",
+        "--temperature",
+        "--temp",
+        kind=float,
+        least=0,
+        most=100,
+        help_text="0 takes the likeliest token each time; more is more varied.",
+        panel="Answer",
+    )
+    top_p: float | None = setting(
+        None,
+        "--top-p",
+        kind=float,
+        least=0,
+        most=1,
+        help_text="Sample from the likeliest tokens that together have this probability.",
+        panel="Answer",
+    )
+    top_k: int | None = setting(
+        None,
+        "--top-k",
+        kind=int,
+        least=1,
+        help_text="Sample from this many likeliest tokens.",
+        panel="Answer",
+    )
+    min_p: float | None = setting(
+        None,
+        "--min-p",
+        kind=float,
+        least=0,
+        most=1,
+        help_text="Sample from tokens at least this likely, relative to the likeliest.",
+        panel="Answer",
+    )
+    repetition_penalty: float | None = setting(
+        None,
+        "--repetition-penalty",
+        "--repeat-penalty",
+        kind=float,
+        least=0.01,
+        most=100,
+        help_text="Above 1 discourages words already used.",
+        panel="Answer",
+    )
+    seed: int | None = setting(
+        None,
+        "--seed",
+        kind=int,
+        least=0,
+        most=2**63 - 1,
+        help_text="The same seed gives the same text.",
+        panel="Answer",
+    )
+    stop: tuple[str, ...] = setting(
+        (),
+        "--stop",
+        kind=tuple,
+        help_text="End the answer before this text; repeatable.",
+        panel="Answer",
+    )
+    stream: bool = setting(
+        True, "--stream/--no-stream", kind=bool, help_text="Print as it is written.", panel="Output"
+    )
+    json: bool = setting(
+        False, "--json/--no-json", kind=bool, help_text="One JSON object an answer.", panel="Output"
+    )
+    stats: bool = setting(
+        False,
+        "--stats/--no-stats",
+        kind=bool,
+        help_text="Tokens and times, on stderr.",
+        panel="Output",
+    )
+    verbose: bool = setting(
+        False,
+        "-v/--no-verbose",
+        "--verbose",
+        kind=bool,
+        help_text="Say what was chosen and why, on stderr.",
+        panel="Output",
+    )
+    max_pixels: int = setting(
+        200_000_000,
+        "--max-pixels",
+        kind=int,
+        least=1,
+        help_text="Largest picture, in pixels.",
+        panel="Limits",
+    )
+    max_download_bytes: int = setting(
+        100_000_000,
+        "--max-download-bytes",
+        kind=int,
+        least=1,
+        help_text="Largest file from a URL or stdin, in bytes.",
+        panel="Limits",
+    )
+    url_timeout: float = setting(
+        30.0,
+        "--url-timeout",
+        kind=float,
+        least=0.001,
+        most=86_400,
+        help_text="Longest wait for a URL, in seconds.",
+        panel="Limits",
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+            stop=self.stop,
+        )
+
+
+TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}
+"""Every setting by name, in the order of `--help`."""
