@@ -1,6 +1,7 @@
 """Small pictures, colour profiles and PDFs for the tests, all made on the spot."""
 
 import struct
+import time
 import zlib
 from io import BytesIO
 
@@ -67,7 +68,9 @@ def every_format() -> dict[str, bytes]:
 
 
 def pdf_of_pictures(first: Image.Image, *more: Image.Image) -> bytes:
-    return encoded(first, "PDF", save_all=True, append_images=list(more))
+    then = time.gmtime(0)  # not now: the same pictures give the same bytes
+    dates = {"creationDate": then, "modDate": then}
+    return encoded(first, "PDF", save_all=True, append_images=list(more), **dates)
 
 
 def pdf_of_objects(*objects: bytes, trailer: bytes = b"") -> bytes:

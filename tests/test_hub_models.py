@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hub_server import Hub
 
+from vlmcli import catalog
+
 NAME = "acme/tiny-vlm"
 
 
@@ -81,4 +83,17 @@ def test_a_bad_picture_costs_no_request(hub: Hub, tmp_path: Path) -> None:
     code, _, _ = vlm(hub, tmp_path, "ask", "nowhere.png", "what?", "-m", NAME)
 
     assert code == 3
+    assert hub.requests == []
+
+
+def test_auto_downloads_the_recommended_model_once(
+    hub: Hub, tmp_path: Path, picture: Path, tiny: Callable[[str], Path]
+) -> None:
+    hub.add(catalog.RECOMMENDED.name, tiny("smolvlm"))
+    code, out, _ = vlm(hub, tmp_path, "caption", picture, "-n", 2, "--json")
+    assert (code, json.loads(out)["model"]) == (0, catalog.RECOMMENDED.name)
+
+    hub.requests.clear()
+    code, out, _ = vlm(hub, tmp_path, "caption", picture, "-n", 2, "--json", "--offline")
+    assert (code, json.loads(out)["model"]) == (0, catalog.RECOMMENDED.name)
     assert hub.requests == []
