@@ -30,6 +30,7 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     for name in [name for name in __import__("os").environ if name.startswith(("VLM_", "HF_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    (home / "config.toml").touch()
     monkeypatch.setenv("VLM_CONFIG", str(home / "config.toml"))
     connect = socket.socket.connect
 

@@ -1,9 +1,11 @@
 """The front door: help, usage, exit codes, pipes and signals."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -171,23 +173,40 @@ def test_ctrl_c_keeps_what_was_printed_and_dies_of_the_signal(picture: Path) -> 
     assert process.returncode == -signal.SIGINT
     assert set(rest.split()) <= {"word"} and rest.endswith("\n")
     assert "Traceback" not in err
-    script = FAKE.format(deltas=1000, pause=0.05)
-    shell = f"timeout -s INT 3 {sys.executable} -c '{script}' caption {picture}; echo code $?"
-    told = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
-    assert told.stdout.splitlines()[-1] in ("code 130", "code 124")
+
+
+def test_ctrl_c_ends_a_shells_loop_too(picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "vlm.py").write_text(FAKE.format(deltas=1000, pause=0.05))
+    command = f"{sys.executable} {tmp_path / 'vlm.py'} caption {picture}"
+    loop = f"for n in 1 2 3; do {command}; echo after $?; done; echo not reached"
+    with subprocess.Popen(
+        ["bash", "-c", loop], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.read(10) == "word word "
+        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
+        rest = shell.stdout.read()
+
+    assert "after" not in rest and "not reached" not in rest
 
 
 def test_it_is_a_module_too() -> None:
     assert vlm("--version").stdout == f"vlm {vlmcli.__version__}\n"
 
 
-def test_no_file_of_the_users_is_needed(picture: Path, tmp_path: Path) -> None:
-    """An unwritable, missing home stops nothing."""
-    home = {"HOME": str(tmp_path / "missing"), "XDG_CONFIG_HOME": str(tmp_path / "missing")}
-    done = vlm("ask", str(picture), env={**os.environ, **home})
+def test_no_file_of_the_users_is_needed(
+    tiny: Callable[[str], Path], picture: Path, tmp_path: Path
+) -> None:
+    """A home that is missing, and cannot be made, stops nothing."""
+    nowhere = str(tmp_path / "file/missing")
+    (tmp_path / "file").touch()
+    names = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME")
+    environment = {**os.environ, **dict.fromkeys(names, nowhere)}
+    del environment["VLM_CONFIG"]
+    done = vlm("ask", str(picture), "hm?", "-m", str(tiny("smolvlm")), "-n", "2", env=environment)
 
-    assert done.returncode == 2
-    assert 'vlm ask chart.png "highest bar?"' in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
 
 
 def test_the_engine_is_told_what_the_settings_say(
@@ -199,3 +218,53 @@ def test_the_engine_is_told_what_the_settings_say(
     (_, sampling), *_ = fake_engine.calls
     assert (sampling.max_tokens, sampling.temperature, sampling.seed) == (9, 0.5, 3)
     assert sampling.stop == ("a", "b")
+
+
+def tiny_vlm(model: Path, picture: Path, redirection: str, *arguments: str) -> tuple[int, str, str]:
+    """A real model on its real thread, with the streams as a shell sets them up."""
+    command = [sys.executable, "-m", "vlmcli", "ask", picture, "hm?", "-m", model, *arguments]
+    line = f"{shlex.join(map(str, command))} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "says"),
+    [
+        ("| true", 0, ""),
+        ("| head -c 3", 0, ""),
+        ("> /dev/full", 74, "vlm: the answer cannot be written; no space left on device\n"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("--stats 2> /dev/full", 0, ""),
+        ("<&-", 0, ""),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_is_no_bug(
+    tiny: Callable[[str], Path], picture: Path, redirection: str, code: int, says: str
+) -> None:
+    found, out, err = tiny_vlm(tiny("smolvlm"), picture, redirection, "-n", "40")
+
+    assert (found, err) == (code, says)
+    if redirection in ("2>&-", "--stats 2> /dev/full", "<&-"):
+        assert out.strip()
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("--help | true", 0),
+        ("--help > /dev/full", 74),
+        ("--version > /dev/full", 74),
+        ("--help >&-", 0),
+        ("caption nowhere.png 2>&-", 3),
+        ("caption nowhere.png 2> /dev/full", 3),
+        ("ask --messages - <&-", 3),
+    ],
+)
+def test_the_exit_code_does_not_depend_on_who_listens(line: str, code: int) -> None:
+    command = f"{sys.executable} -m vlmcli {line}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr and "a bug" not in done.stderr

@@ -51,12 +51,20 @@ def test_with_p_every_argument_is_a_picture(
     ("arguments", "says"),
     [
         ([], "no question was asked"),
-        (["{photo}"], "no question was given"),
+        (["{photo}"], "the question comes last"),
+        (["{photo}", "nofile.jpg"], "the question comes last, and nofile.jpg is none"),
+        (["{photo}", "https://127.0.0.1:1/b"], "the question comes last"),
+        (["{photo}", "-"], "the question comes last, and stdin is none"),
+        (["{photo}", "clip:"], "the question comes last, and the clipboard is none"),
+        (["{photo}", "doc.pdf#page=2"], "the question comes last"),
+        (["*.png"], "the question comes last"),
+        (["{photo}", "/"], "the question comes last"),
         (["what is it?"], "no picture was given"),
         (["what is it?", "{photo}"], "the question comes last"),
         (["{photo}", "  "], "the question is empty"),
         (["-p", "what?"], "no picture was given"),
         (["{photo}", "what?", "--messages", "x.json"], "--messages is the whole conversation"),
+        (["-r", "--messages", "x.json"], "--messages is the whole conversation"),
     ],
 )
 def test_a_question_or_a_picture_that_is_missing_exits_2(
@@ -205,7 +213,7 @@ def test_a_system_prompt_is_added_but_never_twice(
 
     file.write_text(json.dumps(conversation(picture)))
     code, _, err = run("ask", "--messages", file, "-s", "Be brief.")
-    assert code == 2 and "has a system message" in err
+    assert code == 2 and "has one already" in err
 
 
 def test_what_a_dry_run_shows_can_be_asked_again(
@@ -277,3 +285,52 @@ def test_a_question_that_is_not_utf8_is_the_command_lines_fault(
     assert (code, out) == (2, "")
     assert "not valid UTF-8" in err and err.count("\n") == 1
     assert fake_engine.loads == []
+
+
+def test_a_system_prompt_that_is_a_habit_gives_way_to_the_conversations(
+    run: Run,
+    picture: Path,
+    tmp_path: Path,
+    fake_engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLM_SYSTEM", "Be brief.")
+    file = tmp_path / "talk.json"
+    file.write_text(json.dumps(conversation(picture)))
+
+    assert run("ask", "--messages", file)[0] == 0
+    assert asked(fake_engine)[0] == ("system", [SYSTEM])
+
+
+@pytest.mark.parametrize("where", ["data", "stdin"])
+def test_a_picture_without_a_name_comes_back_from_a_dry_run(
+    run: Run, picture: Path, tmp_path: Path, tiny: Callable[[str], Path], where: str
+) -> None:
+    data = picture.read_bytes()
+    name = f"data:image/png;base64,{base64.b64encode(data).decode()}" if where == "data" else "-"
+    model = tiny("smolvlm")
+    _, first, _ = run("ask", name, "hm?", "-m", model, "--dry-run", stdin=data)
+    file = tmp_path / "shown.json"
+    file.write_text(first)
+
+    code, again, err = run("ask", "--messages", file, "-m", model, "--dry-run")
+
+    assert (code, err) == (0, "")
+    for key in ("prompt", "prompt_tokens"):
+        assert json.loads(again)[key] == json.loads(first)[key]
+    assert json.loads(again)["images"][0]["size"] == [64, 48]
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "a\\udfffb"])
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_half_a_character_in_a_conversation_is_named(
+    run: Run, tmp_path: Path, kind: str, half: str
+) -> None:
+    file = tmp_path / "talk.json"
+    part = f'{{"type": "{kind}", "{kind}": "{half}"}}'
+    file.write_text(f'[{{"role": "user", "content": [{part}]}}]')
+
+    code, out, err = run("ask", "--messages", file)
+
+    assert (code, out) == (3, "")
+    assert "message 1, part 1" in err and "half a character" in err

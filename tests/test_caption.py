@@ -1,6 +1,8 @@
 """`vlm caption`: one picture, many pictures, bad pictures."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,66 @@ def test_a_dry_run_of_each_picture_loads_no_model(
     assert code == 0
     assert [json.loads(line)["images"][0]["image"] for line in out.splitlines()] == [str(a), str(b)]
     assert fake_engine.loads == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-p", " "], "the prompt is empty"),
+        (["-p", "Colours?", "--style", "tags"], "-p replaces --style"),
+    ],
+)
+def test_a_prompt_is_words_and_no_style(
+    run: Run, picture: Path, fake_engine: FakeEngine, arguments: list[str], says: str
+) -> None:
+    code, out, err = run("caption", picture, *arguments)
+
+    assert (code, out) == (2, "")
+    assert says in err
+
+
+def test_a_picture_that_the_processor_refuses_stops_no_other(
+    run: Run, tmp_path: Path, tiny: Callable[[str], Path]
+) -> None:
+    """Qwen's takes nothing 200 times as long as it is wide."""
+    a, thin, b = (
+        draw(tmp_path / "a.png"),
+        draw(tmp_path / "thin.png", (1, 3000)),
+        draw(tmp_path / "b.png"),
+    )
+    code, out, err = run("caption", a, thin, b, "-m", tiny("qwen3_vl"), "-n", 2, "--json")
+
+    assert code == 3
+    assert [json.loads(line)["file"] for line in out.splitlines()] == [str(a), str(thin), str(b)]
+    assert "aspect ratio" in json.loads(out.splitlines()[1])["error"]
+    assert "thin.png" in err
+
+
+def test_a_folder_that_cannot_be_looked_into_hides_no_other(
+    run: Run, tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        draw(tmp_path / name / "x.png")
+    scandir = os.scandir
+
+    def locked(path: str) -> object:  # permissions do not stop a test that runs as root
+        if str(path) == str(tmp_path / "b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    code, out, err = run("caption", "-r", tmp_path)
+
+    assert code == 3
+    assert [line.split("\t")[0] for line in out.splitlines()] == [
+        str(tmp_path / "a/x.png"),
+        str(tmp_path / "c/x.png"),
+    ]
+    assert f"{tmp_path / 'b'}: permission denied" in err
+
+
+def test_a_flag_without_effect_is_said(run: Run, picture: Path, fake_engine: FakeEngine) -> None:
+    _, _, err = run("caption", picture, "--top-p", "0.5")
+    assert err == "vlm: warning: --top-p does nothing at temperature 0; see -t\n"
+    assert run("caption", picture, "--top-p", "0.5", "-t", "1")[2] == ""

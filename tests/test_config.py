@@ -326,8 +326,16 @@ def test_verbose_says_where_the_model_was_chosen(
     assert "(VLM_MODEL)" in err and "VLM_MODEL" not in out
 
 
-def test_no_file_at_all_means_the_defaults(config_file: Path) -> None:
+def test_no_file_at_all_means_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLM_CONFIG")
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
     assert config.load({}) == config.resolve({}, {}, {})
+
+
+def test_a_file_that_was_named_has_to_be_there(run: Run, config_file: Path) -> None:
+    code, out, err = run("caption", "x.png")
+    assert (code, out, err) == (2, "", f"vlm: VLM_CONFIG: {config_file}: no such file\n")
 
 
 def test_vlm_config_names_the_file_that_is_read(config_file: Path) -> None:

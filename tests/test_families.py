@@ -385,3 +385,107 @@ def test_running_out_of_memory_in_an_answer_exits_5(
 
     assert (code, out) == (5, "")
     assert "ran out of memory on cpu" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "qwen3_vl", "gemma3", "llava"])
+def test_a_special_token_cut_in_two_parts_stays_characters(
+    tiny: Tiny, picture: Path, family: str
+) -> None:
+    processor = processors.load(tiny(family), family)
+    token = {"smolvlm": "<end_of_utterance>", "qwen3_vl": "<|im_end|>"}.get(family, "</s>")
+    token = "<end_of_turn>" if family == "gemma3" else token
+
+    def ids(*texts: str) -> list[int]:
+        content = (read(picture), *(messages.Text(text) for text in texts))
+        conversation = [messages.Message("user", content)]
+        found: list[int] = prompt.prepare(processor, conversation).inputs["input_ids"][0].tolist()
+        return found
+
+    number = processor.tokenizer.convert_tokens_to_ids(token)
+    assert ids(f"a {token[:3]}", f"{token[3:]} b").count(number) == ids("a", "b").count(number)
+
+
+def test_a_picture_alone_is_a_turn(run: Run, tiny: Tiny, picture: Path, tmp_path: Path) -> None:
+    """SmolVLM's template looks at the first part of every turn."""
+    file = tmp_path / "talk.json"
+    alone = {"role": "user", "content": [{"type": "image", "image": str(picture)}]}
+    file.write_text(json.dumps([alone]))
+
+    code, out, err = run("ask", "--messages", file, "-m", tiny("smolvlm"), "--dry-run")
+
+    assert (code, err) == (0, "")
+    assert json.loads(out)["images"][0]["image_tokens"] == 20
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "qwen3_vl", "gemma3", "llava_next"])
+def test_a_picture_in_a_system_turn_is_seen_or_refused(
+    run: Run, tiny: Tiny, picture: Path, tmp_path: Path, family: str
+) -> None:
+    image = {"type": "image", "image": str(picture)}
+    talk = [
+        {"role": "system", "content": [image, {"type": "text", "text": "Compare with this."}]},
+        {"role": "user", "content": [image, {"type": "text", "text": "Same?"}]},
+    ]
+    file = tmp_path / "talk.json"
+    file.write_text(json.dumps(talk))
+
+    code, out, err = run("ask", "--messages", file, "-m", tiny(family), "--dry-run")
+
+    if code == 0:
+        assert all(image["image_tokens"] > 0 for image in json.loads(out)["images"])
+    else:
+        assert code in (3, 4) and err.count("\n") == 1
+
+
+def test_a_short_text_that_the_template_drops_is_missed(
+    run: Run, tiny: Tiny, picture: Path, tmp_path: Path
+) -> None:
+    """Though "no" stands in the question as well."""
+    folder = shutil.copytree(tiny("qwen2_5_vl"), tmp_path / "forgetful")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages if m['role'] == 'user' %}{% for c in m['content'] %}"
+        "{{ '<|vision_start|><|image_pad|><|vision_end|>' if c['type'] == 'image' else c['text'] }}"
+        "{% endfor %}{% endfor %}"
+    )
+    _, out, _ = run("ask", picture, "what is in the north?", "-s", "no", "-m", folder, "--dry-run")
+
+    assert "no\n\nwhat is in the north?" in json.loads(out)["prompt"]
+
+
+def test_the_tokenizer_is_taught_only_once(tiny: Tiny, picture: Path) -> None:
+    processor = processors.load(tiny("smolvlm"), "smolvlm")
+    sizes = []
+    for _ in range(3):
+        prompt.prepare(processor, [messages.user("an <image>", [read(picture)])])
+        sizes.append(len(processor.tokenizer.backend_tokenizer.to_str()))
+
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_no_finite_probabilities_are_not_a_bug(
+    run: Run, tiny: Tiny, picture: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny("smolvlm"), tmp_path / "nan")
+    weights = {
+        name: value * float("nan")
+        for name, value in load_file(folder / "model.safetensors").items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    code, out, err = run("caption", picture, "-m", folder, "-t", "1")
+
+    assert (code, out) == (4, "")
+    assert "no finite probabilities" in err and err.count("\n") == 1
+
+
+def test_a_revision_is_of_a_model_that_is_named(
+    run: Run, tiny: Tiny, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = run("ask", picture, "what?", "--revision", "x")
+    assert (code, out) == (2, "")
+    assert "of which model?" in err
+
+    monkeypatch.setenv("VLM_REVISION", "x")  # a habit, which a folder need not have
+    assert run("ask", picture, "what?", "-m", tiny("smolvlm"), "-n", 1)[0] == 0

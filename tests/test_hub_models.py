@@ -97,3 +97,14 @@ def test_auto_downloads_the_recommended_model_once(
     code, out, _ = vlm(hub, tmp_path, "caption", picture, "-n", 2, "--json", "--offline")
     assert (code, json.loads(out)["model"]) == (0, catalog.RECOMMENDED.name)
     assert hub.requests == []
+
+
+def test_a_dry_run_downloads_no_weights(hub: Hub, tmp_path: Path, picture: Path) -> None:
+    ask = ("ask", picture, "what?", "-m", NAME)
+    code, _, err = vlm(hub, tmp_path, *ask, "--dry-run")
+    assert (code, err) == (0, "")
+    assert not any("safetensors" in request for request in hub.fetched())
+
+    code, out, _ = vlm(hub, tmp_path, *ask, "-n", 2)
+    assert code == 0 and out
+    assert any("safetensors" in request for request in hub.fetched())

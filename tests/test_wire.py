@@ -16,7 +16,7 @@ from vlmcli.messages import Image, Message, Text
 
 PIXELS = Pillow.new("RGB", (2, 3), "red")
 
-texts = st.text(min_size=1) | st.sampled_from(
+texts = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip) | st.sampled_from(
     [
         "写真には何が写っていますか？",
         "👩‍👩‍👧 🇯🇵",

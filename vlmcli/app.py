@@ -1,12 +1,15 @@
 """The table of commands, and `main`: arguments in, exit code out."""
 
 import difflib
+import errno
 import importlib
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +17,7 @@ from typer.completion import completion_init
 from typer.core import TyperCommand, TyperGroup
 
 from vlmcli import __version__
-from vlmcli.errors import ExitCode, UsageError, VlmError
+from vlmcli.errors import ExitCode, OutputError, UsageError, VlmError
 
 # Name -> module and one line of help, so that `vlm --help` imports no command.
 COMMANDS = {
@@ -84,16 +87,12 @@ def _vlm(
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line; everything that goes wrong becomes one line on stderr and a code."""
-    arguments = list(argv) or ["--help"]
-    if arguments in (["--version"], ["-V"]):
-        print(f"vlm {__version__}")
-        return ExitCode.OK
     if "_VLM_COMPLETE" in os.environ:  # a shell asks what can come next
         completion_init()
     try:
-        result = app(args=arguments, prog_name="vlm", standalone_mode=False)
+        result = _run(list(argv) or ["--help"])
         sys.stdout.flush()
-        return result if isinstance(result, int) else ExitCode.OK
+        return result
     except VlmError as error:
         return _failed(error)
     except TyperUsageError as error:
@@ -102,14 +101,41 @@ def main(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except (ReaderGoneError, BrokenPipeError):
-        # What is still in the buffer must not fail once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return ExitCode.OK
-    except Exception as error:  # a bug: one line for the user, the traceback for us
-        if os.environ.get("VLM_DEBUG"):
-            raise
-        reason = f"{type(error).__name__}: {error}"[:300]
-        return _failed(VlmError(f"a bug: {reason}", hint="VLM_DEBUG=1 shows where"))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _bug(error)
+        return _failed(OutputError("the answer cannot be written", hint="the disk is full"))
+    except Exception as error:
+        return _bug(error)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments in (["--version"], ["-V"]):
+        print(f"vlm {__version__}")
+        return ExitCode.OK
+    try:
+        result = app(args=arguments, prog_name="vlm", standalone_mode=False)
+    except SystemExit as leaving:
+        if "_VLM_COMPLETE" in os.environ:
+            return int(leaving.code or 0)
+        raise ReaderGoneError from leaving  # Typer's way to deal with a closed pipe
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _abandon_stdout() -> None:
+    """What is still in the buffer must not fail once more when Python ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bug(error: Exception) -> int:
+    """One line for the user, the traceback for us."""
+    if os.environ.get("VLM_DEBUG"):
+        raise error
+    reason = f"{type(error).__name__}: {error}"[:300]
+    return _failed(VlmError(f"a bug: {reason}", hint="VLM_DEBUG=1 shows where"))
 
 
 def _failed(error: VlmError) -> int:
@@ -119,17 +145,35 @@ def _failed(error: VlmError) -> int:
         import traceback
 
         traceback.print_exception(error)
+    if isinstance(error, OutputError):
+        _abandon_stdout()
     output.error(error)
     return error.exit_code
 
 
 def run() -> None:
     """The console script. Dies of Ctrl-C as Unix programs do, so that a shell's loop ends too."""
+    _open_closed_streams()
     if not os.environ.get("VLM_DEBUG"):
         warnings.simplefilter("ignore")  # what libraries tell programmers is not for users
     code = main(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     if code == ExitCode.INTERRUPTED:
-        sys.stdout.flush()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
+    if threading.active_count() > 1:
+        # A model may still be at its next token: torch aborts if Python is taken down around it.
+        os._exit(code)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Streams that were closed before we began (`>&-`) lead nowhere, and to no file of ours."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, mode))

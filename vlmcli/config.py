@@ -33,7 +33,9 @@ def read_file(file: Path) -> Mapping[str, object]:
     """What config.toml says; empty if there is none. Raises UsageError if it is broken."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.environ.get("VLM_CONFIG"):  # somebody named it
+            raise UsageError(f"VLM_CONFIG: {file}: no such file") from error
         return {}
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number without end
         raise UsageError(f"{file}: not TOML: {error}", hint="mend or remove it") from error

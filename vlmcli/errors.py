@@ -4,7 +4,8 @@ VlmError
 ├── UsageError      2  a flag or a value is wrong
 ├── InputError      3  a picture, a file or a URL is missing, unreadable or too large
 ├── ModelError      4  the model is unknown, gated, offline, incomplete, or cannot do what is asked
-└── DeviceError     5  no such accelerator, or out of memory
+├── DeviceError     5  no such accelerator, or out of memory
+└── OutputError    74  the answer cannot be written: a full disk
 
 `app.main` catches them, once, and prints one line. Anything else that escapes is a bug (exit 70).
 """
@@ -21,6 +22,7 @@ class ExitCode(IntEnum):
     MODEL = 4
     DEVICE = 5
     BUG = 70
+    OUTPUT = 74  # as in BSD's sysexits.h, where 70 is from too
     INTERRUPTED = 130
 
 
@@ -60,6 +62,12 @@ class DeviceError(VlmError):
     """The accelerator or the memory does not allow it."""
 
     exit_code = ExitCode.DEVICE
+
+
+class OutputError(VlmError):
+    """What was asked for is there, and there is no room to write it."""
+
+    exit_code = ExitCode.OUTPUT
 
 
 def shown(name: str) -> str:

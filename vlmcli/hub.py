@@ -56,19 +56,21 @@ class _UnreachableError(ModelError):
     """The Hub cannot be asked, for want of a network or of leave to use it."""
 
 
-def resolve(name: str, *, revision: str | None = None, offline: bool = False) -> ModelRef:
+def resolve(
+    name: str, *, revision: str | None = None, offline: bool = False, weights: bool = True
+) -> ModelRef:
     """The model of this name: a local folder, `builtin`, a short name, or owner/name[@revision].
 
-    A model of the Hub is downloaded unless the cache holds it. Raises ModelError; UsageError if two
-    revisions are asked for, or one of a folder.
+    A model of the Hub is downloaded unless the cache holds it; its weights only if `weights`.
+    Raises ModelError; UsageError if two revisions are asked for, or one of a folder.
     """
     local = _local(name)
     if local and revision is not None:
         raise UsageError(f"{name} is a local model: it has no revision {revision}")
-    return local or _from_hub(*catalog.hub_name(name, revision), offline)
+    return local or _from_hub(*catalog.hub_name(name, revision), offline, weights)
 
 
-def resolve_auto(memory_bytes: int, *, offline: bool = False) -> ModelRef:
+def resolve_auto(memory_bytes: int, *, offline: bool = False, weights: bool = True) -> ModelRef:
     """The best recommended model that is cached whole and fits (`catalog.Row.memory_bytes`).
 
     With none cached, the recommended one is downloaded; with the Hub out of reach, or too little
@@ -76,13 +78,13 @@ def resolve_auto(memory_bytes: int, *, offline: bool = False) -> ModelRef:
     """
     fitting = [row for row in catalog.MODELS if row.memory_bytes <= memory_bytes]
     for row in fitting:
-        folder = _cached(row.name, catalog.MAIN)
-        if folder and _is_whole(folder, row.name):
+        folder = _cached(row.name, catalog.MAIN, True)
+        if folder and _is_whole(folder, row.name, True):
             return ModelRef(row.name, folder, folder.name)
     choice = catalog.RECOMMENDED
     try:
         if choice in fitting:
-            return _from_hub(choice.name, catalog.MAIN, offline)
+            return _from_hub(choice.name, catalog.MAIN, offline, weights)
         reason = f"no cached model fits in {memory_bytes / 1e9:.1f} GB of memory"
         failure = ModelError(reason, hint=f"the recommended {choice.name} does not either")
     except _UnreachableError as error:
@@ -108,14 +110,14 @@ def _builtin(note: str = "") -> ModelRef | None:
     return ModelRef(catalog.BUILTIN, BUILTIN_FOLDER, None, note) if ships else None
 
 
-def _from_hub(repo: str, revision: str, offline: bool) -> ModelRef:
-    folder, note = _cached(repo, revision), ""
-    if folder is None or not _is_whole(folder, repo):
+def _from_hub(repo: str, revision: str, offline: bool, weights: bool) -> ModelRef:
+    folder, note = _cached(repo, revision, weights), ""
+    if folder is None or not _is_whole(folder, repo, weights):
         try:
             if offline or constants.HF_HUB_OFFLINE:
                 hint = "run once without --offline and HF_HUB_OFFLINE"
                 raise _UnreachableError(f"{repo} ({revision}) is not in the cache", hint=hint)
-            folder = _download(repo, revision)
+            folder = _download(repo, revision, weights)
         except _UnreachableError:
             if folder is None:
                 raise
@@ -123,12 +125,12 @@ def _from_hub(repo: str, revision: str, offline: bool) -> ModelRef:
     return ModelRef(repo, folder, folder.name, note)
 
 
-def _explained(work: Callable[[str, str], T]) -> Callable[[str, str], T]:
-    """`work(repo, revision)`: the one place where the Hub's failures become ours."""
+def _explained(work: Callable[[str, str, bool], T]) -> Callable[[str, str, bool], T]:
+    """`work(repo, revision, weights)`: the one place where the Hub's failures become ours."""
 
-    def explained(repo: str, revision: str) -> T:
+    def explained(repo: str, revision: str, weights: bool) -> T:
         try:
-            return work(repo, revision)
+            return work(repo, revision, weights)
         except _FAILURES as error:
             wrapper = isinstance(error, errors.LocalEntryNotFoundError)
             raise _explanation((wrapper and error.__cause__) or error, repo, revision) from error
@@ -141,8 +143,8 @@ _FAILURES = (OSError, httpx2.HTTPError, httpx2.InvalidURL, *_GARBLED, RuntimeErr
 
 
 @_explained
-def _cached(repo: str, revision: str) -> Path | None:
-    """The cached snapshot of the revision, if it holds config.json and all weights."""
+def _cached(repo: str, revision: str, weights: bool) -> Path | None:
+    """The cached snapshot of the revision, if it holds config.json and, if wanted, all weights."""
     try:
         found = snapshot_download(
             repo, revision=revision, local_files_only=True, allow_patterns=["config.json"]
@@ -150,28 +152,35 @@ def _cached(repo: str, revision: str) -> Path | None:
     except errors.LocalEntryNotFoundError:
         return None
     folder = Path(found)
-    return folder if (folder / "config.json").is_file() and catalog.holds_weights(folder) else None
+    there = not weights or catalog.holds_weights(folder)
+    return folder if (folder / "config.json").is_file() and there else None
 
 
-def _is_whole(folder: Path, repo: str) -> bool:
+def _is_whole(folder: Path, repo: str, weights: bool) -> bool:
     """Whether all wanted files are there, by the list that huggingface_hub keeps of the commit."""
     try:
         listed = [file.path for file in get_cached_repo_tree(repo, revision=folder.name)]
     except (errors.CachedRepoTreeNotFoundError, OSError):
         return True  # another program fetched it file by file: it ran there, so it will here
-    return all((folder / file).is_file() for file in catalog.wanted_files(listed))
+    return all((folder / file).is_file() for file in _wanted(listed, weights))
+
+
+def _wanted(files: list[str], weights: bool) -> list[str]:
+    found = catalog.wanted_files(files)
+    return found if weights else [file for file in found if not file.endswith(".safetensors")]
 
 
 @_explained
-def _download(repo: str, revision: str) -> Path:
+def _download(repo: str, revision: str, weights: bool) -> Path:
     """The folder of the revision, its wanted files fetched unless they were there."""
     answer_s = constants.HF_HUB_ETAG_TIMEOUT
     # The deadline also counts what a timeout does not: slow name servers, several dead addresses.
     info = interruptible(
         lambda _: HfApi().model_info(repo, revision=revision, timeout=answer_s), answer_s
     )
-    wanted = catalog.wanted_files(file.rfilename for file in info.siblings or ())
-    if not any(file.endswith(".safetensors") for file in wanted):
+    files = [file.rfilename for file in info.siblings or ()]
+    wanted = _wanted(files, weights)
+    if weights and not any(file.endswith(".safetensors") for file in wanted):
         hint = "pickles (.bin, .pt) can run code; does the Hub have a conversion?"
         raise ModelError(f"vlm loads safetensors only, and {repo} has none", hint=hint)
     if "config.json" not in wanted:
@@ -187,7 +196,7 @@ def _download(repo: str, revision: str) -> Path:
             )
 
     folder = Path(interruptible(fetch))
-    if not catalog.holds_weights(folder):
+    if weights and not catalog.holds_weights(folder):
         raise ModelError(f"{repo} is not whole on the Hub: some of its weights are missing")
     return folder
 

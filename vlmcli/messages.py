@@ -30,12 +30,14 @@ class Text:
 class Image:
     """One picture, upright, in sRGB, without alpha: what a person would see.
 
-    `name` is what the user called it; `sha256` (hex) is of the bytes it was read from.
+    `name` is what the user called it; `sha256` (hex) is of the bytes it was read from. `again` is
+    what reads it once more where the name does not: a data: URI.
     """
 
     name: str
     pixels: "Pixels"
     sha256: str
+    again: str = ""
 
     @property
     def width(self) -> int:

@@ -46,7 +46,7 @@ class Settings:
         False,
         "--offline/--online",
         kind=bool,
-        help_text="Use what is in the cache, never the network.",
+        help_text="Use models that are in the cache; ask the Hub nothing.",
     )
     device: str = setting(
         "auto", "--device", kind=str, help_text="cuda, cuda:1, mps, xpu, cpu, or auto."

@@ -45,11 +45,12 @@ class Source:
     page: int | None = None
 
 
-def find(argument: str, *, recursive: bool = False) -> Iterator[Source]:
+def find(argument: str, *, recursive: bool = False) -> Iterator[Source | InputError]:
     """What `argument` names, folder by folder in sorted order; `recursive` goes into sub-folders.
 
     An existing path wins over every other meaning except that of `-`. Raises InputError if nothing
-    is there. Nothing but a folder's members of unknown suffix is opened yet.
+    is there; one stands in the place of a sub-folder that cannot be looked into. Nothing
+    but a folder's members of unknown suffix is opened yet.
     """
     if not argument:
         raise InputError("a name is empty", hint=ACCEPTED)
@@ -70,7 +71,9 @@ def find(argument: str, *, recursive: bool = False) -> Iterator[Source]:
         if not re.fullmatch("[1-9][0-9]{0,8}", digits):
             raise InputError(f"{shown(argument)}: {shown(digits)!r} is not a page", hint="from 1")
         for source in find(base, recursive=recursive):
-            yield replace(source, name=f"{source.name}#page={digits}", page=int(digits))
+            if isinstance(source, Source):
+                source = replace(source, name=f"{source.name}#page={digits}", page=int(digits))
+            yield source
     else:
         yield from _not_a_path(argument, path)
 
@@ -113,23 +116,27 @@ def _missing(argument: str, path: Path) -> InputError:
     return InputError(f"{shown(argument)}: no such file", hint=hint)
 
 
-def _folder(folder: str, recursive: bool) -> Iterator[Source]:
+def _folder(folder: str, recursive: bool) -> Iterator[Source | InputError]:
     empty = True
     for path in _pictures_in(folder, recursive, set()):
         empty = False
-        yield Source(path, "path", path)
+        yield path if isinstance(path, InputError) else Source(path, "path", path)
     if empty:
         deeper = not recursive and any(is_folder for _, is_folder, _ in _listing(folder))
         hint = "-r looks into its sub-folders too" if deeper else f"vlm reads {FORMATS}"
         raise InputError(f"{shown(folder)}: no pictures in this folder", hint=hint)
 
 
-def _pictures_in(folder: str, recursive: bool, seen: set[str]) -> Iterator[str]:
+def _pictures_in(folder: str, recursive: bool, seen: set[str]) -> Iterator[str | InputError]:
     seen.add(os.path.realpath(folder))
     for path, is_folder, is_file in _listing(folder):
         if is_folder and recursive:
-            if os.path.realpath(path) not in seen:  # a link may lead back up
+            if os.path.realpath(path) in seen:  # a link may lead back up
+                continue
+            try:
                 yield from _pictures_in(path, recursive, seen)
+            except InputError as error:  # of one folder; the others go on
+                yield error
         elif is_file and (Path(path).suffix.lower() in SUFFIXES or _starts_like_a_picture(path)):
             yield path
 
@@ -172,7 +179,7 @@ def read(source: Source, *, max_bytes: int, timeout_s: float) -> bytes:
             case "clipboard":
                 return _gather(source, [_clipboard()], sys.maxsize)
             case "stdin":
-                return _gather(source, _chunks(_stdin()), max_bytes)
+                return _gather(source, _chunks(stdin()), max_bytes)
             case "path":
                 with Path(source.location).open("rb") as file:
                     on_disk = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
@@ -206,7 +213,8 @@ def _check_head(source: Source, head: bytes) -> None:
     if not is_picture(head):
         what = seems(head)
         gives = f": the URL gives {what}" if what and source.kind == "url" else ""
-        hint = f"it seems to be {what}; vlm reads {FORMATS}" if what else f"vlm reads {FORMATS}"
+        seems_so = what and not gives
+        hint = f"it seems to be {what}; vlm reads {FORMATS}" if seems_so else f"vlm reads {FORMATS}"
         raise InputError(f"{shown(source.name)}: not a picture{gives}", hint=hint)
 
 
@@ -215,11 +223,12 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _stdin() -> BinaryIO:
+def stdin() -> BinaryIO:
+    """Standard input as bytes; raises InputError if nothing can come from there."""
     if sys.stdin is None:
-        raise InputError("stdin is closed", hint="pipe a picture in")
+        raise InputError("stdin is closed", hint="pipe something in")
     if sys.stdin.isatty():
-        raise InputError("stdin is a terminal", hint="pipe a picture in")
+        raise InputError("stdin is a terminal", hint="pipe something in")
     return sys.stdin.buffer
 
 

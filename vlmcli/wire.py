@@ -25,7 +25,7 @@ def to_json(conversation: Sequence[Message]) -> list[dict[str, Any]]:
 
 def _part_to_json(part: Part) -> dict[str, Any]:
     if isinstance(part, Image):
-        return {"type": "image", "image": part.name}
+        return {"type": "image", "image": part.again or part.name}
     return {"type": "text", "text": part.text}
 
 
@@ -92,6 +92,8 @@ def _part(part: object, where: str, read_image: ReadImage) -> Part:
 
 
 def _string(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where} is not a text, or is empty", hint=_SHAPES)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{where} holds half a character", hint="\\ud800 to \\udfff come in pairs")
     return value

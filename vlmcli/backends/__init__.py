@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vlmcli import output
 from vlmcli.messages import Chunk, Message, Sampling
 from vlmcli.settings import Settings
 
@@ -63,7 +64,9 @@ class Preview:
 
 def load(settings: Settings) -> Engine:
     """The model that the settings name, ready to answer. Raises ModelError or DeviceError."""
-    engine: Engine = _backend("local").load(settings)
+    with output.status("starting"):
+        backend = _backend("local")
+    engine: Engine = backend.load(settings)
     return engine
 
 

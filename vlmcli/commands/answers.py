@@ -10,10 +10,13 @@ from vlmcli.settings import Settings
 
 def load(settings: Settings) -> Engine:
     """The model that answers; says on stderr what the user should know of the choice."""
-    with output.status(f"loading {settings.model}"):
-        engine = backends.load(settings)
+    engine = backends.load(settings)
     if engine.note:
         output.note(engine.note)
+    if settings.temperature == 0:
+        for name in ("top_p", "top_k", "min_p"):
+            if getattr(settings, name) is not None:
+                output.warn(f"{settings.origins[name]} does nothing at temperature 0; see -t")
     if settings.verbose:
         output.note(f"model: {engine.model} ({settings.origins['model']})")
         output.note(f"device: {engine.why}")

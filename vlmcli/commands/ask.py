@@ -1,5 +1,6 @@
 """`vlm ask`: one question about one picture, or about several seen together."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,8 @@ from typing import Annotated
 import typer
 
 from vlmcli.commands.options import DryRun, Recursive, app_of
-from vlmcli.errors import UsageError
+from vlmcli.errors import UsageError, shown
+from vlmcli.formats import SUFFIXES
 
 EXAMPLE = 'for example: vlm ask chart.png "highest bar?"'
 
@@ -24,7 +26,12 @@ def ask(
     image: Annotated[
         list[str] | None,
         typer.Option(
-            "-i", "--image", "-a", "--attachment", help="A picture; repeatable.", metavar="FILE"
+            "-i",
+            "--image",
+            "-a",
+            "--attachment",
+            help="A picture; repeatable; seen after the FILES.",
+            metavar="FILE",
         ),
     ] = None,
     prompt: Annotated[
@@ -50,9 +57,10 @@ def ask(
     settings = config.load(flags)
     if messages is None:
         files, question = files_and_question(arguments or [], image or [], prompt)
-    elif arguments or image or prompt:
+    elif arguments or image or prompt or recursive:
         raise UsageError(
-            "--messages is the whole conversation", hint="leave out files, -i, -p and the question"
+            "--messages is the whole conversation",
+            hint="leave out files, -i, -p, -r and the question",
         )
 
     from vlmcli.commands import answers, asking
@@ -77,19 +85,27 @@ def files_and_question(
         files, question = [*arguments[:-1], *attached], arguments[-1]
     else:
         raise UsageError("no question was asked", hint=EXAMPLE)
+    if prompt is None and _names_a_picture(question):
+        raise UsageError(
+            f"the question comes last, and {shown(question)} is none", hint=f"or use -p; {EXAMPLE}"
+        )
     if not files:
-        missing = "question" if _is_file(question) else "picture"
-        raise UsageError(f"no {missing} was given", hint=EXAMPLE)
-    if prompt is None and _is_file(question):
-        raise UsageError(f"the question comes last, and {question} is a file", hint=EXAMPLE)
+        raise UsageError("no picture was given", hint=EXAMPLE)
     if not question.strip():
         raise UsageError("the question is empty", hint=EXAMPLE)
     return files, question
 
 
-def _is_file(text: str) -> bool:
+def _names_a_picture(text: str) -> bool:
+    """Whether the last argument is, beyond doubt, something to look at."""
+    if text in ("-", "clip:") or text.startswith("data:image/"):
+        return True
+    if not re.search(r"\s", text):
+        name = text.lower().partition("#page=")[0]
+        if name.startswith(("http://", "https://")) or name.endswith(tuple(SUFFIXES)):
+            return True
     try:
-        return Path(text).is_file()
+        return Path(text).exists()
     except (OSError, ValueError):  # too long for a name, or with a NUL: words
         return False
 

@@ -1,11 +1,10 @@
 """What `vlm ask` is given -> a conversation."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlmcli import messages, wire, wording
+from vlmcli import messages, sources, wire, wording
 from vlmcli.commands import pictures
 from vlmcli.errors import InputError, UsageError
 from vlmcli.messages import Image, Message
@@ -30,16 +29,17 @@ def read_conversation(file: str, settings: Settings) -> list[Message]:
         return found[0]
 
     conversation = wire.from_json(_read_json(file), read_image)
-    if settings.system and conversation[0].role == "system":
-        raise UsageError(
-            f"{settings.origins['system']}: {file} has a system message", hint="keep one of the two"
-        )
-    return wording.instructed(conversation, settings.system, settings.lang)
+    system = settings.system
+    if system and conversation[0].role == "system":
+        if settings.origins["system"] == "--system":
+            raise UsageError(f"--system: {file} has one already", hint="keep one of the two")
+        system = None  # a habit written down gives way to what this conversation says
+    return wording.instructed(conversation, system, settings.lang)
 
 
 def _read_json(file: str) -> object:
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        data = sources.stdin().read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise InputError(f"{file}: {(error.strerror or str(error)).lower()}") from error
     try:

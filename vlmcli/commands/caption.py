@@ -19,11 +19,12 @@ def caption(
     ],
     *,
     style: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help=f"{', '.join(CAPTION_STYLES)}.", autocompletion=lambda: [*CAPTION_STYLES]
+            help=f"{', '.join(CAPTION_STYLES)} [default: short].",
+            autocompletion=lambda: [*CAPTION_STYLES],
         ),
-    ] = "short",
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option("-p", "--prompt", help="Your own words instead of a style.")
     ] = None,
@@ -43,16 +44,28 @@ def caption(
     """
     from vlmcli import config
 
-    if style not in CAPTION_STYLES:
-        raise UsageError(f"--style: no such style: {style}", hint=f"{', '.join(CAPTION_STYLES)}")
+    words = words_of(style, prompt)
     settings = config.load(flags)
 
     from vlmcli.commands.captioning import Job
 
-    words = wording.caption(style) if prompt is None else Text(prompt)
     job = Job(settings, words, recursive=recursive, with_filename=with_filename, dry_run=dry_run)
     if failed := job.run(files):
         raise typer.Exit(failed)
+
+
+def words_of(style: str | None, prompt: str | None) -> Text:
+    """What to ask about each picture: a style's words (short, if nothing is said), or one's own."""
+    if prompt is None:
+        style = style or "short"
+        if style not in CAPTION_STYLES:
+            raise UsageError(f"--style: no such style: {style}", hint=", ".join(CAPTION_STYLES))
+        return wording.caption(style)
+    if style is not None:
+        raise UsageError("-p replaces --style", hint="give one of the two")
+    if not prompt.strip():
+        raise UsageError("the prompt is empty", hint='for example: -p "Name the plants."')
+    return Text(prompt)
 
 
 app = app_of(caption)

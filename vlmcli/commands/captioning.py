@@ -30,7 +30,9 @@ class Job:
         with output.progress(len(found)) as bar:
             for name, source in found:
                 before = self.failures
-                self._caption_source(name, source, alone=files == [name])
+                self._caption_source(
+                    name, source, alone=[n for n, _ in found] == [*files] == [name]
+                )
                 bar.advance(failed=self.failures > before)
         if self.failures and len(found) > 1:
             output.warn(f"{self.failures} of {len(found)} failed")
@@ -40,7 +42,7 @@ class Job:
         for argument in files:
             try:
                 for source in sources.find(argument, recursive=self.recursive):
-                    yield source.name, source
+                    yield getattr(source, "name", argument), source
             except InputError as error:
                 yield argument, error
 

@@ -4,10 +4,13 @@ rich is imported only where a terminal is there to show it: a pipe does not pay 
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from vlmcli.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,11 +47,23 @@ def encoding(file: TextIO) -> str:
 
 
 def write(file: TextIO, text: str) -> None:
-    """Write at once; what the encoding of `file` lacks is written as a backslash escape."""
-    with _hidden_footers(file):
-        charset = encoding(file)
-        file.write(text.encode(charset, "backslashreplace").decode(charset))
-        file.flush()
+    """Write at once; what the encoding of `file` lacks is written as a backslash escape.
+
+    Raises OutputError if there is no room for an answer, BrokenPipeError if nobody reads it; what
+    cannot be said on stderr is not said.
+    """
+    charset = encoding(file)
+    try:
+        with _hidden_footers(file):
+            file.write(text.encode(charset, "backslashreplace").decode(charset))
+            file.flush()
+    except OSError as error:
+        if file is sys.stderr:
+            return
+        if isinstance(error, BrokenPipeError):
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError("the answer cannot be written", hint=reason) from error
 
 
 def write_path(file: TextIO, path: str) -> None:

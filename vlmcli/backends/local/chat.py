@@ -1,6 +1,8 @@
 """Messages -> inputs by the model's own chat template, with every word and every image kept."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import jinja2
@@ -9,7 +11,7 @@ from vlmcli.backends.local import literal
 from vlmcli.backends.local.inputs import REFUSALS, Prompt, blind, checked, refused
 from vlmcli.backends.local.processors import Processor
 from vlmcli.errors import ModelError
-from vlmcli.messages import Image, Message, Text, images_of
+from vlmcli.messages import Image, Message, images_of
 
 Chat = list[dict[str, Any]]
 
@@ -26,11 +28,8 @@ def template_of(processor: Processor) -> str | None:
 
 
 def prepare(processor: Processor, conversation: Sequence[Message], template: str) -> Prompt:
-    chat = [
-        {"role": message.role, "content": [_part(processor, template, p) for p in message.content]}
-        for message in conversation
-    ]
-    chat = _accepted(processor, chat, template)
+    """The inputs for a conversation. Raises ModelError, or InputError if the processor refuses."""
+    chat = _accepted(processor, _chat(processor, conversation, template), template)
     text = _render(processor, chat, template)
     _check_images_rendered(processor, chat, template, text)
     try:
@@ -43,14 +42,22 @@ def prepare(processor: Processor, conversation: Sequence[Message], template: str
             return_tensors="pt",
         )
     except REFUSALS as error:
-        raise refused(processor, error) from error
+        raise refused(processor, images_of(conversation), error) from error
     return checked(processor, text, dict(inputs), len(images_of(conversation)))
 
 
-def _part(processor: Processor, template: str, part: Text | Image) -> dict[str, Any]:
-    if isinstance(part, Image):
-        return {"type": "image", "image": part.pixels}
-    return {"type": "text", "text": literal.protect(processor, part.text, template)}
+def _chat(processor: Processor, conversation: Sequence[Message], template: str) -> Chat:
+    chat = []
+    for message in conversation:
+        texts = iter(literal.protect(processor, message.texts, template))
+        content = [
+            {"type": "image", "image": part.pixels}
+            if isinstance(part, Image)
+            else {"type": "text", "text": next(texts)}
+            for part in message.content
+        ]
+        chat.append({"role": message.role, "content": content})
+    return chat
 
 
 def _render(processor: Processor, chat: Chat, template: str) -> str:
@@ -61,25 +68,29 @@ def _render(processor: Processor, chat: Chat, template: str) -> str:
 
 
 def _accepted(processor: Processor, chat: Chat, template: str) -> Chat:
-    """The chat in the first form in which the template keeps every word of it.
+    """The chat in the first form in which the template keeps every text of it.
 
-    Some templates take no system turn, some lose content that is a list, some refuse both.
+    Some templates take no system turn, some lose content that is a list, some refuse both. What is
+    kept is seen with each text replaced by a mark of its own: "no" is also in "north".
     """
+    numbers = itertools.count()
+    marked = _with_texts(chat, lambda _: f"{literal.MARK}{next(numbers)}{literal.MARK}")
     refusal: Exception | None = None
-    lost = ""
-    for form in (chat, _texts_as_strings(chat), _without_system_turn(chat)):
+    lost: list[str] = []
+    for form in (_as_it_is, _texts_as_strings, _without_system_turn):
         try:
-            rendered = _render(processor, form, template)
+            rendered = _render(processor, form(marked), template)
+            _render(processor, form(chat), template)
         except (jinja2.TemplateError, TypeError) as error:
             refusal = error
             continue
-        missing = [text for text in _texts(chat) if text.strip() not in rendered]
-        if not missing:
-            return form
-        lost = missing[0]
+        pairs = zip(_texts(chat), _texts(marked), strict=True)
+        lost = [text for text, mark in pairs if mark not in rendered]
+        if not lost:
+            return form(chat)
     if lost:
         raise ModelError(
-            f"the chat template of {processor.name} drops a text: {lost[:40]!r}",
+            f"the chat template of {processor.name} drops a text: {lost[0][:40]!r}",
             hint="this model cannot take this conversation",
         )
     raise ModelError(f"the chat template of {processor.name} refuses: {refusal}") from refusal
@@ -87,6 +98,23 @@ def _accepted(processor: Processor, chat: Chat, template: str) -> Chat:
 
 def _texts(chat: Chat) -> list[str]:
     return [part["text"] for turn in chat for part in turn["content"] if part["type"] == "text"]
+
+
+def _with_texts(chat: Chat, new: Callable[[str], str]) -> Chat:
+    return [
+        {
+            **turn,
+            "content": [
+                {**part, "text": new(part["text"])} if part["type"] == "text" else part
+                for part in turn["content"]
+            ],
+        }
+        for turn in chat
+    ]
+
+
+def _as_it_is(chat: Chat) -> Chat:
+    return chat
 
 
 def _texts_as_strings(chat: Chat) -> Chat:
@@ -99,15 +127,15 @@ def _texts_as_strings(chat: Chat) -> Chat:
 
 
 def _without_system_turn(chat: Chat) -> Chat:
-    """System texts put before the first words of the first user turn."""
+    """What the system turn says put before the first words of the first user turn."""
     system = [part for turn in chat if turn["role"] == "system" for part in turn["content"]]
     rest = [turn for turn in chat if turn["role"] != "system"]
     if not system or not rest:
         return chat
-    prefix = [{"type": "text", "text": f"{part['text']}\n\n"} for part in system]
+    (prefix,) = _with_texts([{"content": system}], lambda text: f"{text}\n\n")
     content = rest[0]["content"]
     words = next((i for i, part in enumerate(content) if part["type"] == "text"), len(content))
-    first = {**rest[0], "content": [*content[:words], *prefix, *content[words:]]}
+    first = {**rest[0], "content": [*content[:words], *prefix["content"], *content[words:]]}
     return [first, *rest[1:]]
 
 
@@ -119,5 +147,7 @@ def _check_images_rendered(processor: Processor, chat: Chat, template: str, text
                 continue
             rest = [*turn["content"][:place], *turn["content"][place + 1 :]]
             without = [*chat[:at], {**turn, "content": rest}, *chat[at + 1 :]]
-            if _render(processor, without, template) == text:
-                raise blind(processor)
+            # A template that cannot do without the image has certainly not overlooked it.
+            with suppress(jinja2.TemplateError, TypeError):
+                if _render(processor, without, template) == text:
+                    raise blind(processor)

@@ -18,6 +18,9 @@ from vlmcli.messages import Chunk, Delta, Done, FinishReason, Sampling
 # all, and so many times. Rows of a table repeat too, but not to the letter for that long.
 LOOP_TOKENS = 64
 LOOP_REPEATS = 8
+# Below it, logits divided by the temperature overflow; the likeliest token is certain long before.
+LEAST_TEMPERATURE = 0.001
+
 LONG_PATTERN, LONG_PATTERN_REPEATS = 32, 4
 
 
@@ -227,7 +230,7 @@ def generation_config(
         "num_beams": 1,
         "early_stopping": False,
         "length_penalty": 1.0,
-        "do_sample": sampling.temperature > 0,
+        "do_sample": sampling.temperature >= LEAST_TEMPERATURE,
         "temperature": sampling.temperature or None,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,

@@ -11,12 +11,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 
+from vlmcli import catalog, hub, output
 from vlmcli import device as devices
-from vlmcli import hub
 from vlmcli.backends import Engine, Preview
 from vlmcli.backends.local import decode, processors, prompt
 from vlmcli.device import Device
-from vlmcli.errors import DeviceError, ModelError
+from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
 from vlmcli.messages import Chunk, Done, Message, Sampling
 from vlmcli.settings import Settings
@@ -31,9 +31,11 @@ def load(settings: Settings) -> Engine:
     """The model that the settings name, on the device that they name."""
     device = devices.choose(settings.device, settings.dtype)
     ref = _find(settings, device)
-    processor = processors.load(ref.folder, ref.name)
-    devices.check_fits(needed_bytes(ref.folder, processor.config, device.dtype), device, ref.name)
-    model = _load_weights(ref, device)
+    with output.status(f"loading {ref.name}"):
+        processor = processors.load(ref.folder, ref.name)
+        needed = needed_bytes(ref.folder, processor.config, device.dtype)
+        devices.check_fits(needed, device, ref.name)
+        model = _load_weights(ref, device)
 
     def generate(conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
         ready = prompt.prepare(processor, conversation)
@@ -42,12 +44,9 @@ def load(settings: Settings) -> Engine:
             try:
                 return decode.generate_text(model, processor, ready, sampling, emit)
             except (MemoryError, RuntimeError) as error:
-                # torch's own OutOfMemoryError is a RuntimeError; that of the CPU is nothing more.
-                if isinstance(error, torch.OutOfMemoryError | MemoryError) or _OUT_OF_RAM in str(
-                    error
-                ):
-                    raise _out_of_memory(ref, device) from error
-                raise
+                if (known := _explained(error, ref, device)) is None:
+                    raise
+                raise known from error
 
         return decode.stream(run)
 
@@ -64,7 +63,7 @@ def load(settings: Settings) -> Engine:
 
 def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
     """What the model would be given; reads its processor, none of its weights."""
-    ref = _find(settings, devices.choose(settings.device, settings.dtype))
+    ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
     processor = processors.load(ref.folder, ref.name)
     ready = prompt.prepare(processor, conversation)
     return Preview(
@@ -76,10 +75,15 @@ def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
     )
 
 
-def _find(settings: Settings, device: Device) -> ModelRef:
+def _find(settings: Settings, device: Device, *, weights: bool = True) -> ModelRef:
+    revision, asked_for = settings.revision, settings.origins["revision"] == "--revision"
     if settings.model == "auto":
-        return hub.resolve_auto(device.free_bytes, offline=settings.offline)
-    return hub.resolve(settings.model, revision=settings.revision, offline=settings.offline)
+        if revision is not None and asked_for:
+            raise UsageError(f"--revision {revision}: of which model?", hint="name one with -m")
+        return hub.resolve_auto(device.free_bytes, offline=settings.offline, weights=weights)
+    if not asked_for and catalog.local_folder(settings.model):
+        revision = None  # a habit written down for the Hub; a folder has none
+    return hub.resolve(settings.model, revision=revision, offline=settings.offline, weights=weights)
 
 
 def _load_weights(ref: ModelRef, device: Device) -> Any:
@@ -103,6 +107,21 @@ def _load_weights(ref: ModelRef, device: Device) -> Any:
         raise _out_of_memory(ref, device) from error
     except (SafetensorError, ImportError, ValueError, OSError, KeyError, RuntimeError) as error:
         raise processors.explain(error, ref.name) from error
+
+
+def _explained(error: Exception, ref: ModelRef, device: Device) -> VlmError | None:
+    """What a failed answer means to the user; None for a bug.
+
+    Two of torch's failures are plain RuntimeErrors, so only their texts tell.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _OUT_OF_RAM in str(error):
+        return _out_of_memory(ref, device)
+    if "probability tensor contains" in str(error):
+        return ModelError(
+            f"{ref.name} gives no finite probabilities in {device.dtype_name}",
+            hint="take another --dtype, or a -t nearer to 1",
+        )
+    return None
 
 
 def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:

@@ -1,11 +1,13 @@
 """What a model is fed, and the check that nothing of the conversation is missing from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vlmcli.backends.local import literal
 from vlmcli.backends.local.processors import Processor
-from vlmcli.errors import InputError, ModelError
+from vlmcli.errors import InputError, ModelError, shown
+from vlmcli.messages import Image
 
 # What a processor may raise for inputs that it does not take.
 REFUSALS = (ValueError, TypeError, IndexError, KeyError, RuntimeError)
@@ -60,7 +62,8 @@ def blind(processor: Processor) -> ModelError:
     )
 
 
-def refused(processor: Processor, error: Exception) -> ModelError:
-    """The error of a processor that does not take the conversation."""
+def refused(processor: Processor, images: Sequence[Image], error: Exception) -> InputError:
+    """The error of a processor that does not take these pictures (too narrow, too small, …)."""
+    names = ", ".join(shown(image.name) for image in images[:3])
     reason = " ".join(str(error).split())[:200]
-    return ModelError(f"the processor of {processor.name} refuses these inputs: {reason}")
+    return InputError(f"{names}: the processor of {processor.name} refuses: {reason}")

@@ -9,6 +9,7 @@ the model gets are exactly the user's characters.
 
 import itertools
 import re
+from collections.abc import Sequence
 
 from tokenizers import AddedToken, normalizers
 
@@ -19,23 +20,30 @@ from vlmcli.errors import ModelError
 MARK = "\ufdd0"
 
 
-def protect(processor: Processor, text: str, template: str) -> str:
-    """`text` with a mark inside every spelling of a token that means structure.
+def protect(processor: Processor, texts: Sequence[str], template: str) -> list[str]:
+    """The texts of one turn, with a mark inside every spelling of a token that means structure.
 
-    Those are the special tokens, what the processor replaces, and what the chat template writes.
+    Those are the special tokens, what the processor replaces, and what the chat template writes. A
+    template may put the texts side by side, so spellings are looked for across their seams too.
     Raises ModelError for a tokenizer that cannot be taught to drop the mark.
     """
-    text = text.replace(MARK, "")
+    texts = [text.replace(MARK, "") for text in texts]
+    whole = "".join(texts)
     inside = {
         found.start() + 1
         for token in _structure(processor, template)
-        for found in re.finditer(f"(?={re.escape(token)})", text)
+        for found in re.finditer(f"(?={re.escape(token)})", whole)
     }
     if not inside:
-        return text
+        return texts
     _drop_marks(processor)
-    cuts = [0, *sorted(inside), len(text)]
-    return MARK.join(text[start:end] for start, end in itertools.pairwise(cuts))
+    ends = list(itertools.accumulate(map(len, texts), initial=0))
+    return [_marked(whole, start, end, inside) for start, end in itertools.pairwise(ends)]
+
+
+def _marked(whole: str, start: int, end: int, inside: set[int]) -> str:
+    cuts = [start, *sorted(place for place in inside if start < place <= end), end]
+    return MARK.join(whole[a:b] for a, b in itertools.pairwise(cuts))
 
 
 def _structure(processor: Processor, template: str) -> set[str]:
@@ -56,7 +64,9 @@ def _drop_marks(processor: Processor) -> None:
             f"{processor.name} would take a special token in the text for structure",
             hint="take the token out of the text",
         )
-    drop = normalizers.Replace(MARK, "")
+    before = tokenizer.normalizer
+    if before is not None and before.normalize_str(MARK) == "":
+        return  # taught already
     # Tokens that are looked for after the normalizer would be found again once the mark is gone.
     tokenizer.add_special_tokens(
         [
@@ -65,5 +75,5 @@ def _drop_marks(processor: Processor) -> None:
             if token.special and token.normalized
         ]
     )
-    before = tokenizer.normalizer
+    drop = normalizers.Replace(MARK, "")
     tokenizer.normalizer = normalizers.Sequence([drop, before]) if before else drop

@@ -48,7 +48,7 @@ def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
     try:
         inputs = _inputs(processor, text, images)
     except REFUSALS as error:
-        raise refused(processor, error) from error
+        raise refused(processor, message.images, error) from error
     return checked(processor, text, inputs, len(images))
 
 
@@ -62,7 +62,7 @@ def _plain_text(processor: Processor, message: Message) -> str:
             hint="use vlm caption with it, or another model",
         )
     if not style:
-        return card.question.format(literal.protect(processor, "\n".join(message.texts), ""))
+        return card.question.format("\n".join(literal.protect(processor, message.texts, "")))
     if style not in card.captions:
         raise ModelError(
             f"{processor.name} takes no instructions, so it cannot caption in the style {style!r}",
