@@ -16,7 +16,7 @@ LAYERS = (
     "__main__",
     "app",
     "commands",
-    "server",
+    "server builtin",
     "backends",
     "bulk wire index training",
     "config output sources images video hub device wording",

@@ -1,0 +1,256 @@
+"""`python -m vlmcli.builtin.train`: draws, trains, keeps checkpoints, exports.
+
+First the eye alone, on pages of print, from easy to hard; then questions and answers with the
+labels kept beside. It goes on from its checkpoint until it is stopped; `--finish MINUTES` then
+brings the learning rate down to nothing and writes the model.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+
+from vlmcli.builtin import checkpoints, export, lessons, tokens
+from vlmcli.builtin.checkpoints import Progress
+from vlmcli.builtin.model import Pupil
+from vlmcli.builtin.supply import Step, Supply, loader
+
+CLIP = 1.0
+KNOWS_PRINT, WIDENING = 0.6, 0.004
+"""Above this share of characters named right, the pages get harder, by so much a step."""
+DENSE_WEIGHT = 0.25
+"""Of the labels of the renderer, beside the answers."""
+READS = 0.8
+"""The difficulty of the pages, from 0 to 1, from which on questions are asked."""
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    if options.workers is None:  # a GPU waits for its pictures; a core had better draw its own
+        options.workers = (os.cpu_count() or 1) if torch.cuda.is_available() else 0
+    if torch.cuda.is_available() or options.processes == 1:
+        _train(0, 1, options)
+        return
+    # A process a core, each with one thread: threads that share the work of a layer wait for one
+    # another at every step, and with anything else running on the machine they mostly wait.
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", str(options.port))
+    start: Callable[..., object] = spawn
+    start(_train, args=(options.processes, options), nprocs=options.processes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("builtin-training"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="on a CPU")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--finish", type=float, metavar="MINUTES", help="end the training in these")
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--tiles", type=int, default=8, help="quarters of pages a step and process")
+    parser.add_argument("--scenes", type=int, default=4, help="scenes a step and process")
+    parser.add_argument("--stage", choices=("look", "answer"), help="go to this stage now")
+    parser.add_argument("--save-minutes", type=float, default=5.0)
+    parser.add_argument("--port", type=int, default=29417)
+    parser.add_argument("--workers", type=int, default=None, help="processes that draw")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+def _train(rank: int, ranks: int, options: argparse.Namespace) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(1 if ranks > 1 else os.cpu_count() or 1)
+    if ranks > 1:
+        dist.init_process_group("gloo", rank=rank, world_size=ranks)
+    torch.manual_seed(options.seed)
+    pupil = Pupil(tokens.build()).to(device)
+    optimizer = _optimizer(pupil, options.rate)
+    own = options.folder / "checkpoint.pt"
+    progress = checkpoints.load(own if own.exists() else checkpoints.KEPT, pupil, optimizer)
+    if options.stage:
+        progress.stage = options.stage
+    course = _Course(pupil, optimizer, progress, options, device, rank, ranks, progress.step)
+    course.run()
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+def _optimizer(pupil: Pupil, rate: float) -> torch.optim.AdamW:
+    parameters = list(pupil.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.02},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-8)
+
+
+@dataclass(slots=True)
+class _Course:
+    """One process of the training."""
+
+    pupil: Pupil
+    optimizer: torch.optim.AdamW
+    progress: Progress
+    options: argparse.Namespace
+    device: str
+    rank: int
+    ranks: int
+    first_step: int
+
+    def run(self) -> None:
+        """Steps until the time is up or a signal comes; then the last checkpoint."""
+        stop = _signalled()
+        log, started, saved = _Log(), time.monotonic(), time.monotonic()
+        options = self.options
+        seed = f"{options.seed} {self.rank} {self.progress.step}"
+        supply = Supply(seed, options.tiles, options.scenes)
+        supply.follow(self.progress)
+        steps = loader(supply, options.workers)
+        before, begun = self.progress.seconds, self.progress.finished % 1
+        while True:
+            spent = time.monotonic() - started
+            self._go_toward_the_end(begun, spent)
+            ended = spent > 60 * options.minutes or self.progress.finished >= 1
+            if self._any(ended or stop()):
+                break
+            counts = self._step(next(steps))
+            supply.follow(self.progress)
+            self.progress.seconds = before + time.monotonic() - started
+            log.add(counts)
+            if self.rank == 0 and self.progress.step % 50 == 0:
+                log.write(self.progress)
+            if time.monotonic() - saved > 60 * self.options.save_minutes:
+                saved = time.monotonic()
+                self._save()
+        self._save()
+        if self.rank == 0 and self.progress.finished >= 1:
+            export.write(self.pupil, self.options.folder / "model")
+
+    def _go_toward_the_end(self, begun: float, spent_s: float) -> None:
+        """How much of the last stretch is done, which goes on where it was left."""
+        finish = self.options.finish
+        self.progress.finished = min(1.0, begun + spent_s / (60 * finish)) if finish else 0.0
+
+    def _any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process: all must leave at the same step."""
+        if self.ranks == 1:
+            return flag
+        shared = torch.tensor(float(flag))
+        dist.all_reduce(shared)
+        return bool(shared > 0)
+
+    def _step(self, drawn: Step) -> lessons.Counts:
+        progress = self.progress
+        self._set_rate()
+        with torch.autocast(self.device, torch.bfloat16):
+            seen, lesson = drawn
+            loss, counts = lessons.look(self.pupil, seen.to(self.device))
+            progress.pictures += self.options.tiles * self.ranks // 4
+            if lesson is not None:
+                spoken, more = lessons.answer(
+                    self.pupil, lesson.to(self.device), dense_weight=DENSE_WEIGHT
+                )
+                loss = DENSE_WEIGHT * loss + spoken
+                counts |= more
+                progress.pictures += len(lesson.seen.pixels) * self.ranks
+                progress.answer_step += 1
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._share_gradients()
+        torch.nn.utils.clip_grad_norm_(self.pupil.parameters(), CLIP)
+        self.optimizer.step()
+        counts["loss"], counts["steps"] = float(loss.detach()), 1.0
+        self._widen(counts)
+        progress.step += 1
+        return counts
+
+    def _set_rate(self) -> None:
+        since = self.progress.step - self.first_step  # the moments of the optimizer may be new
+        rate = self.options.rate * min(1.0, (since + 1) / 100)
+        if self.progress.stage == "answer":  # the decoder starts from nothing then
+            rate *= min(1.0, (self.progress.answer_step + 20) / 200)
+        if self.options.finish:
+            rate *= max(0.01, 1 - self.progress.finished)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _share_gradients(self) -> None:
+        if self.ranks == 1:
+            return
+        gradients = [p.grad for p in self.pupil.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.ranks
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def _widen(self, counts: lessons.Counts) -> None:
+        """Make the pages harder as soon as these are read; then go on to questions."""
+        progress = self.progress
+        shared = torch.tensor([counts["page fine char"], counts["page chars"]])
+        if self.ranks > 1:
+            dist.all_reduce(shared)
+        progress.char += 0.03 * (float(shared[0] / shared[1].clamp(min=1)) - progress.char)
+        if progress.char > KNOWS_PRINT:
+            progress.level = min(1.0, progress.level + WIDENING)
+        if progress.stage == "look" and progress.level >= READS:
+            progress.stage = "answer"
+
+    def _save(self) -> None:
+        if self.rank == 0:
+            checkpoints.save(
+                self.options.folder / "checkpoint.pt", self.pupil, self.optimizer, self.progress
+            )
+
+
+class _Log:
+    """Sums since the last line."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._since, self._pictures = time.monotonic(), -1
+
+    def add(self, counts: lessons.Counts) -> None:
+        for key, value in counts.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+
+    def write(self, progress: Progress) -> None:
+        sums, seconds = self._sums, time.monotonic() - self._since
+        speed = (progress.pictures - self._pictures) / seconds if self._pictures >= 0 else 0.0
+        chars, things = sums["page chars"], max(1.0, sums["page things"])
+        parts = [
+            f"{progress.seconds / 60:.1f} min step {progress.step} {progress.stage}",
+            f"level {progress.level:.2f} pictures {progress.pictures} ({speed:.1f}/s)",
+            f"loss {sums['loss'] / sums['steps']:.3f}",
+            f"page: fine {sums['page fine char'] / chars:.3f} char {sums['page char'] / chars:.3f}",
+            f"found {sums['page found'] / chars:.3f} false {sums['page false'] / chars:.3f}",
+            f"thing {sums['page thing'] / things:.2f} color {sums['page color'] / things:.2f}",
+        ]
+        if sums.get("answer steps"):
+            parts.append(f"answer loss {sums['answer loss'] / sums['answer steps']:.3f} exact:")
+            kinds = sorted(key[2:] for key in sums if key.startswith("n "))
+            parts += [f"{kind} {sums[f'ok {kind}'] / sums[f'n {kind}']:.2f}" for kind in kinds]
+        sys.stdout.write(" ".join(parts) + "\n")
+        sys.stdout.flush()
+        self._sums, self._since, self._pictures = {}, time.monotonic(), progress.pictures
+
+
+def _signalled() -> Callable[[], bool]:
+    """Whether SIGTERM or SIGINT has come: the step in hand is finished first."""
+    came: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda got, _frame: came.append(got))
+    return lambda: bool(came)
+
+
+if __name__ == "__main__":
+    main()
