@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import tiny_models
+from hub_server import Hub
+from huggingface_hub import close_session, constants
 from PIL import Image
 
-from vlmcli import backends
+from vlmcli import backends, hub
 from vlmcli.app import main
 from vlmcli.backends import Engine
 from vlmcli.messages import Chunk, Delta, Done, Message, Sampling
@@ -114,3 +116,51 @@ def draw(path: Path, size: tuple[int, int] = (64, 48), colour: str = "red") -> P
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     return draw(tmp_path / "photo.png")
+
+
+# a Hub
+
+
+@pytest.fixture
+def server() -> Iterator[Hub]:
+    with Hub() as running:
+        yield running
+
+
+@pytest.fixture
+def cache(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, and the loopback Hub as the only Hub; there is no built-in model."""
+    folder = tmp_path / "cache"
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "BUILTIN_FOLDER", tmp_path / "builtin")
+    point_at(server.url, monkeypatch)
+    yield folder
+    close_session()
+
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def model(folder: Path, **files: str) -> Path:
+    """A folder with the files of a tiny model; a keyword's `__` stands for the dot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"config.json": "{}", "tokenizer.json": "[]", "model.safetensors": "weights"}
+    for name, text in {**texts, **{n.replace("__", "."): t for n, t in files.items()}}.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def owned(server: Hub, cache: Path, tmp_path: Path) -> Path:
+    """The folder that the Hub serves as owner/name."""
+    folder = model(tmp_path / "served")
+    server.add("owner/name", folder)
+    return folder

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -39,18 +40,33 @@ class Repo:
 class Hub:
     """A server that runs inside `with`. How it fails is set by attributes, at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.repos: dict[str, Repo] = {}
         self.requests: list[str] = []
         self.headers: list[Mapping[str, str]] = []
         self.status = 0  # answer everything with this status
         self.silent_after = math.inf  # so many requests are answered, the others never
         self.bytes_per_s = 0.0  # of a file's body; 0 is full speed
+        self.cut_after = 0  # bytes of a large file's body, then the line is cut; 0 never
+        self.cuts = math.inf  # so many times
+        self.lost = ""  # a file that is listed, and is not there
+        self.spoilt = False  # a large file's bytes are others than were announced
+        self.short = 0  # bytes that a large file lacks, and its header too
+        self.announced = 0  # the size of a large file, where it is not its own
+        self.etag = ""  # given for every file in place of its own
+        self.garbled = False  # answers with JSON, but of something else
+        self.code = ""  # X-Error-Code beside `status`
         self.closed = threading.Event()
         bound = type("BoundHandler", (Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        scheme = "http"
+        if certificate:  # with its key
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            scheme = "https"
+        self.url = f"{scheme}://127.0.0.1:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> "Hub":
@@ -79,8 +95,8 @@ class Hub:
             repo.refs[ref] = sha
             repo.commits[sha] = folder
 
-    def fail_with(self, status: int) -> None:
-        self.status = status
+    def fail_with(self, status: int, code: str = "") -> None:
+        self.status, self.code = status, code
 
     def fetched(self) -> list[str]:
         """The files whose bodies were asked for, in the order of their names."""
@@ -106,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.closed.wait()
             self.close_connection = True
         elif self.hub.status:
-            self.refuse(self.hub.status)
+            self.refuse(self.hub.status, self.hub.code)
         elif match := API.fullmatch(urlsplit(self.path).path):
             self.answer(unquote(match["rev"] or "main"), match["kind"], match["repo"])
         elif match := FILE.fullmatch(urlsplit(self.path).path):
@@ -130,7 +146,9 @@ class Handler(BaseHTTPRequestHandler):
         files = {str(f.relative_to(folder)): f for f in sorted(folder.rglob("*")) if f.is_file()}
         if kind == "tree":
             return self.send_json([entry(name, file) for name, file in files.items()])
-        siblings = [{"rfilename": name} for name in files]
+        if self.hub.garbled:
+            return self.send_json(["welcome", "to the hotel"])
+        siblings = [sibling(name, file, self.hub.announced) for name, file in files.items()]
         return self.send_json({"id": name, "sha": sha, "siblings": siblings})
 
     def refuse(self, status: int, code: str = "") -> None:
@@ -141,27 +159,35 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_file(self, file: Path, sha: str) -> None:
         headers = {"X-Repo-Commit": sha}
-        if not file.is_file():
+        if not file.is_file() or file.name == self.hub.lost:
             return self.send(404, headers | {"X-Error-Code": "EntryNotFound"}, b"")
         body = file.read_bytes()
-        headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
+        headers["ETag"] = f'"{self.hub.etag or digest(file)}"'
+        if is_large(file):
+            body = body[: len(body) - self.hub.short]
+            body = bytes(255 - byte for byte in body[:1]) + body[1:] if self.hub.spoilt else body
         if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start = int(match[1])
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            return self.send(206, headers, body[start:])
-        return self.send(200, headers, body)
+            return self.send(206, headers, body[start:], cut=is_large(file))
+        return self.send(200, headers, body, cut=is_large(file))
 
     def handle(self) -> None:
         with suppress(ConnectionError):  # the client hung up
             super().handle()
 
-    def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def send(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, cut: bool = False
+    ) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
             return
+        if cut and self.hub.cut_after and self.hub.cuts > 0:
+            self.hub.cuts -= 1
+            body, self.close_connection = body[: self.hub.cut_after], True
         step = max(1, int(self.hub.bytes_per_s / 20)) if self.hub.bytes_per_s else len(body) or 1
         for start in range(0, len(body), step):
             self.wfile.write(body[start : start + step])
@@ -169,7 +195,28 @@ class Handler(BaseHTTPRequestHandler):
                 return
 
 
-def entry(path: str, file: Path) -> dict[str, object]:
+def is_large(file: Path) -> bool:
+    """Whether the Hub would keep it outside of git."""
+    return file.suffix in (".safetensors", ".bin", ".pt")
+
+
+def digest(file: Path) -> str:
+    """As the Hub names it: SHA-256 of a large file, git's SHA-1 of another."""
     body = file.read_bytes()
-    oid = hashlib.sha1(body).hexdigest()
-    return {"type": "file", "path": path, "size": len(body), "oid": oid}
+    if is_large(file):
+        return hashlib.sha256(body).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+
+
+def sibling(path: str, file: Path, announced: int) -> dict[str, object]:
+    size = announced if announced and is_large(file) else file.stat().st_size
+    large = {"lfs": {"sha256": digest(file), "size": size, "pointerSize": 134}}
+    known = {"rfilename": path, "size": size, "blobId": digest(file)[:40]}
+    return known | (large if is_large(file) else {})
+
+
+def entry(path: str, file: Path) -> dict[str, object]:
+    size, oid = file.stat().st_size, digest(file)[:40]
+    large = {"oid": digest(file), "size": size, "pointerSize": 134}
+    lfs = {"lfs": large} if is_large(file) else {}
+    return {"type": "file", "path": path, "size": size, "oid": oid} | lfs

@@ -45,6 +45,12 @@ def test_the_help_of_a_command_has_an_example(run: Run, command: str) -> None:
 
     assert (code, err) == (0, "")
     assert f"Example: vlm {command} " in out
+
+
+@pytest.mark.parametrize("command", ["caption", "ask"])
+def test_a_command_that_answers_takes_every_setting(run: Run, command: str) -> None:
+    _, out, _ = run(command, "--help")
+
     assert "--model" in out and "--max-tokens" in out
 
 

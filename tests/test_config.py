@@ -9,7 +9,7 @@ from conftest import FakeEngine, Run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vlmcli import config
+from vlmcli import config, configfile
 from vlmcli.errors import UsageError
 from vlmcli.messages import Sampling
 from vlmcli.settings import TABLE
@@ -348,7 +348,7 @@ def test_without_vlm_config_the_file_lies_in_the_users_folder_of_vlm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VLM_CONFIG", "")
-    assert config.path().name == "config.toml" and "vlm" in config.path().parts
+    assert configfile.path().name == "config.toml" and "vlm" in configfile.path().parts
 
 
 @pytest.mark.parametrize(

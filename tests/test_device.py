@@ -205,7 +205,7 @@ def test_an_unknown_number_format_is_refused_with_the_known_ones(asked: str) -> 
 
 
 def test_a_model_fits_up_to_the_last_byte() -> None:
-    here = Device("cuda", torch.float16, "", free_bytes=3 * GB)
+    here = Device("cuda", torch.float16, "", "", free_bytes=3 * GB)
     device.check_fits(3 * GB, here, "owner/name")
     with pytest.raises(DeviceError) as caught:
         device.check_fits(3 * GB + 1, here, "owner/name")

@@ -1,70 +1,21 @@
 """Models by name, against a Hub on loopback. What the environment decides runs as a process."""
 
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import model, point_at
 from hub_server import MAIN, Hub
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 
-from vlmcli import catalog, hub
+from vlmcli import hub
 from vlmcli.errors import ModelError, UsageError
+from vlmcli.models import catalog
 
 OTHER = "2" * 40
 PLENTY = 10**12
 SMALL = catalog.RECOMMENDED.memory_bytes
-
-
-@pytest.fixture
-def server() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-@pytest.fixture
-def cache(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache, and the loopback Hub as the only Hub; there is no built-in model."""
-    folder = tmp_path / "cache"
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "BUILTIN_FOLDER", tmp_path / "builtin")
-    point_at(server.url, monkeypatch)
-    yield folder
-    close_session()
-
-
-def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-def model(folder: Path, **files: str) -> Path:
-    """A folder with the files of a tiny model; a keyword's `__` stands for the dot."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {"config.json": "{}", "tokenizer.json": "[]", "model.safetensors": "weights"}
-    for name, text in {**texts, **{n.replace("__", "."): t for n, t in files.items()}}.items():
-        (folder / name).write_text(text)
-    return folder
-
-
-@pytest.fixture
-def owned(server: Hub, cache: Path, tmp_path: Path) -> Path:
-    """The folder that the Hub serves as owner/name."""
-    folder = model(tmp_path / "served")
-    server.add("owner/name", folder)
-    return folder
 
 
 def without_hub(name: str, **options: bool) -> ModelError:
@@ -106,6 +57,12 @@ def test_a_folder_without_a_config_says_what_is_missing(name, tmp_path, monkeypa
     assert "config.json is missing" in str(without_hub(name))
 
 
+def test_no_name_is_not_the_folder_that_we_are_in(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(model(tmp_path / "here"))
+    with pytest.raises(ModelError, match="no model is called ''"):
+        hub.resolve("")
+
+
 def test_a_folder_has_no_revision(tmp_path):
     with pytest.raises(UsageError, match="no revision v1"):
         hub.resolve(str(model(tmp_path / "m")), revision="v1")
@@ -140,7 +97,8 @@ def test_only_what_inference_needs_is_downloaded(cache, owned, server):
     model(owned / "onnx")
     model(owned / "original")
     hub.resolve("owner/name")
-    assert server.fetched() == ["config.json", "model.safetensors", "tokenizer.json"]
+    texts = ["README.md", "config.json"]  # the first of them for its licence
+    assert server.fetched() == [*texts, "model.safetensors", "tokenizer.json"]
 
 
 def test_a_file_with_brackets_in_its_name_is_downloaded(cache, owned, server):
@@ -150,7 +108,7 @@ def test_a_file_with_brackets_in_its_name_is_downloaded(cache, owned, server):
 
 def test_pickles_are_refused_before_any_file_is_downloaded(cache, owned, server):
     (owned / "model.safetensors").rename(owned / "pytorch_model.bin")
-    assert "vlm loads safetensors" in str(without_hub("owner/name"))
+    assert "only as pickles" in str(without_hub("owner/name"))
     assert server.fetched() == [] and len(server.requests) == 1
 
 
@@ -216,7 +174,7 @@ def test_a_snapshot_of_another_program_is_used_as_it_is(cache, server):
 
 def test_offline_asks_nothing(cache, owned, server):
     error = without_hub("owner/name", offline=True)
-    assert "owner/name" in error.message and "--offline" in error.hint
+    assert "owner/name" in error.message and "models pull" in error.hint
     ref = hub.resolve("owner/name")
     server.requests.clear()
     assert hub.resolve("owner/name", offline=True) == ref
@@ -392,74 +350,3 @@ def test_auto_does_not_hide_a_refusal_behind_the_built_in_model(serve_rows, serv
     server.fail_with(401)
     with pytest.raises(ModelError, match="401"):
         hub.resolve_auto(PLENTY)
-
-
-# as a process: the environment, the terminal, Ctrl-C
-
-DRIVER = """
-import sys
-from vlmcli import errors, hub
-try:
-    ref = hub.resolve(sys.argv[1])
-except errors.VlmError as error:
-    sys.exit(f"error: {error}")
-except KeyboardInterrupt:
-    sys.exit(130)
-print(ref.revision, ref.folder)
-"""
-
-
-def launch(name: str, home: Path, url: str, **environment: str) -> subprocess.Popen[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, name],
-        env={**kept, "HF_HOME": str(home), "HF_ENDPOINT": url, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_the_environment_names_the_hub_the_cache_and_the_token(owned, server, tmp_path):
-    home = tmp_path / "home"
-    out, err = launch("owner/name", home, server.url + "/", HF_TOKEN="hf_secret").communicate()
-    assert out.split() == [MAIN, str(home / f"hub/models--owner--name/snapshots/{MAIN}")]
-    assert err == ""  # no progress bar off a terminal
-    assert all(seen["authorization"] == "Bearer hf_secret" for seen in server.headers)
-    assert not [line for line in server.requests if "agent-harnesses" in line]
-    server.requests.clear()
-    out, err = launch("owner/name", home, server.url, HF_HUB_OFFLINE="1").communicate()
-    assert MAIN in out and err == "" and server.requests == []
-    out, err = launch("owner/x", home, server.url, HF_HUB_OFFLINE="1").communicate()
-    assert (out, err.count("\n")) == ("", 1) and "not in the cache" in err
-    assert server.requests == []
-
-
-def test_ctrl_c_ends_a_slow_download_and_leaves_no_litter(owned, server, tmp_path):
-    (owned / "model.safetensors").write_bytes(bytes(5_000_000))
-    server.bytes_per_s = 20_000
-    running = launch("owner/name", tmp_path / "home", server.url)
-    while "model.safetensors" not in server.fetched():
-        time.sleep(0.02)
-    time.sleep(0.5)
-    running.send_signal(signal.SIGINT)
-    sent = time.monotonic()
-    out, err = running.communicate(timeout=10)
-    assert time.monotonic() - sent < 2.5
-    assert (running.returncode, out, err) == (130, "", "")
-    assert list((tmp_path / "home").rglob("*.incomplete")) == []
-
-
-def test_a_cut_download_is_not_taken_for_whole(owned, server, tmp_path):
-    (owned / "model.safetensors").write_bytes(bytes(5_000_000))
-    server.bytes_per_s = 1_000_000
-    running = launch("owner/name", tmp_path / "home", server.url)
-    while "model.safetensors" not in server.fetched():
-        time.sleep(0.02)
-    running.kill()
-    running.communicate()
-    server.bytes_per_s = 0
-    out, _ = launch("owner/name", tmp_path / "home", server.url).communicate()
-    folder = Path(out.split()[1])
-    assert (folder / "model.safetensors").stat().st_size == 5_000_000
-    shutil.rmtree(tmp_path / "home")

@@ -17,10 +17,12 @@ LAYERS = (
     "app",
     "commands",
     "server builtin",
+    "diagnosis management",
     "backends",
     "bulk wire index training",
     "config output sources images video hub device wording",
-    "catalog formats interrupts settings web",  # what hub, sources and config are made of
+    "models",
+    "configfile formats interrupts memory settings web",  # what hub, sources, config are made of
     "errors messages",
     "vlmcli",
 )

@@ -1,8 +1,6 @@
 """The table of commands, and `main`: arguments in, exit code out."""
 
-import difflib
 import errno
-import importlib
 import os
 import signal
 import sys
@@ -14,15 +12,17 @@ from typing import Annotated, Any
 
 import typer
 from typer.completion import completion_init
-from typer.core import TyperCommand, TyperGroup
 
 from vlmcli import __version__
+from vlmcli.commands.groups import LazyGroup, group_of
 from vlmcli.errors import ExitCode, OutputError, UsageError, VlmError
 
 # Name -> module and one line of help, so that `vlm --help` imports no command.
 COMMANDS = {
     "caption": ("vlmcli.commands.caption", "One caption for each picture."),
     "ask": ("vlmcli.commands.ask", "Answer a question about one picture, or several together."),
+    "models": ("vlmcli.commands.models", "The models on this machine: list, fetch, show, remove."),
+    "doctor": ("vlmcli.commands.doctor", "Say what works on this machine and what does not."),
 }
 
 # Typer keeps its click to itself; the base of what it raises for a wrong command line is reached
@@ -34,8 +34,10 @@ class ReaderGoneError(Exception):
     """Whoever reads our stdout has closed it, as `| head -1` does."""
 
 
-class Commands(TyperGroup):
-    """A group that lists its commands from the table and imports the one that is run."""
+class Commands(LazyGroup):
+    """All commands."""
+
+    table = COMMANDS
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -44,36 +46,7 @@ class Commands(TyperGroup):
             # Typer would end the process with 1; a reader that has seen enough is no failure.
             raise ReaderGoneError from error
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
-        if cmd_name not in COMMANDS:
-            return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
-        if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean vlm {near[0]}?" if near else "see vlm --help"
-            raise UsageError(f"no command is called {name!r}", hint=hint)
-        module = importlib.import_module(COMMANDS[name][0])
-        command = typer.main.get_command(module.app)
-        command.name = name
-        return name, command, args[1:]
-
-
-app = typer.Typer(
-    cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback()
 def _vlm(
     version: Annotated[
         bool, typer.Option("-V", "--version", help="Show the version and exit.")
@@ -83,6 +56,9 @@ def _vlm(
 
     Example: vlm ask chart.png "highest bar?"
     """
+
+
+app = group_of(_vlm, Commands)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,41 +6,18 @@ value remembers where it came from (`Settings.origins`).
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import Field
-from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from vlmcli import configfile
 from vlmcli.errors import UsageError
 from vlmcli.settings import TABLE, Settings
 
 
-def path() -> Path:
-    """The configuration file: `VLM_CONFIG`, or config.toml in the user's configuration folder."""
-    override = os.environ.get("VLM_CONFIG")
-    return Path(override) if override else platformdirs.user_config_path("vlm") / "config.toml"
-
-
 def load(flags: Mapping[str, object]) -> Settings:
     """The settings of this run. A flag that is None, or an empty tuple, was not given."""
-    return resolve(flags, os.environ, read_file(path()), str(path()))
-
-
-def read_file(file: Path) -> Mapping[str, object]:
-    """What config.toml says; empty if there is none. Raises UsageError if it is broken."""
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if os.environ.get("VLM_CONFIG"):  # somebody named it
-            raise UsageError(f"VLM_CONFIG: {file}: no such file") from error
-        return {}
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number without end
-        raise UsageError(f"{file}: not TOML: {error}", hint="mend or remove it") from error
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}", hint="mend or remove it") from error
+    return resolve(flags, os.environ, configfile.settings(), str(configfile.path()))
 
 
 def resolve(

@@ -1,12 +1,13 @@
 """Which accelerator, in which number format, with how much memory, and why."""
 
-import sys
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
+from vlmcli import memory
 from vlmcli.errors import DeviceError, UsageError
 
 DTYPES = {
@@ -25,16 +26,22 @@ class Device:
 
     name: str
     dtype: torch.dtype
-    why: str
+    name_why: str
+    dtype_why: str
     free_bytes: int
 
     @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
+    @property
+    def why(self) -> str:
+        """Both choices in words, for `-v`."""
+        return f"{self.name} ({self.name_why}), {self.dtype_name} ({self.dtype_why})"
+
 
 def choose(device: str = "auto", dtype: str = "auto") -> Device:
-    """The device to run on; `why` explains both choices in words for `-v`.
+    """The device to run on, and why this one and in this number format.
 
     Raises DeviceError for an accelerator that is not here, UsageError for an unknown dtype.
     """
@@ -42,9 +49,9 @@ def choose(device: str = "auto", dtype: str = "auto") -> Device:
         raise UsageError(f"--dtype: {dtype!r} is not one", hint=f"one of auto, {', '.join(DTYPES)}")
     present = available()
     if device == "auto":
-        name, device_why = present[0], _why(present[0])
+        name, name_why = present[0], _why(present[0])
     else:
-        name, device_why = _asked_for(device, present), "as asked"
+        name, name_why = _asked_for(device, present), "as asked"
     if dtype == "auto":
         chosen, dtype_why = _best_dtype(name)
     else:
@@ -52,7 +59,8 @@ def choose(device: str = "auto", dtype: str = "auto") -> Device:
     return Device(
         name=name,
         dtype=chosen,
-        why=f"{name} ({device_why}), {str(chosen).removeprefix('torch.')} ({dtype_why})",
+        name_why=name_why,
+        dtype_why=dtype_why,
         free_bytes=_free_bytes(name),
     )
 
@@ -75,6 +83,27 @@ def _why(name: str) -> str:
     if name == "xpu":
         return f"XPU: {torch.xpu.get_device_name()}"
     return {"mps": "Apple GPU", "cpu": "no accelerator that torch can use"}[name]
+
+
+def unused() -> str:
+    """Why a GPU that this machine has is not used, in words; empty if there is no such GPU."""
+    if torch.cuda.is_available():
+        return ""
+    if shutil.which("nvidia-smi") or _NVIDIA_DRIVER.exists():
+        kind, built, hiding = "NVIDIA", torch.version.cuda, "CUDA_VISIBLE_DEVICES"
+    elif _AMD_DRIVER.exists():
+        kind, built, hiding = "AMD", torch.version.hip, "HIP_VISIBLE_DEVICES"
+    else:
+        return ""
+    if not built:
+        return f"this torch is not built for the {kind} GPU that is here"
+    if hiding in os.environ:
+        return f"{hiding} hides the {kind} GPU"
+    return f"the driver of the {kind} GPU does not suit this torch, which is built for {built}"
+
+
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+_AMD_DRIVER = Path("/dev/kfd")
 
 
 def _asked_for(device: str, present: tuple[str, ...]) -> str:
@@ -116,17 +145,28 @@ def _free_bytes(name: str) -> int:
     if kind == "xpu":
         return int(torch.xpu.mem_get_info(name)[0])
     # Apple's GPU shares the machine's memory.
-    return min(int(psutil.virtual_memory().available), _container_free_bytes())
+    return memory.main_free_bytes()
 
 
-def _container_free_bytes(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container may still take; psutil sees only the whole machine."""
+def total_bytes(name: str) -> int:
+    """All memory of a device, as `Device.free_bytes` counts it."""
+    kind = name.partition(":")[0]
+    if kind == "cuda":
+        return int(torch.cuda.mem_get_info(name)[1])
+    if kind == "xpu":
+        return int(torch.xpu.mem_get_info(name)[1])
+    return memory.main_total_bytes()
+
+
+def check_computes(device: Device) -> None:
+    """Raise DeviceError if the device cannot so much as multiply two small matrices."""
     try:
-        limit = (group / "memory.max").read_text().strip()
-        used = (group / "memory.current").read_text().strip()
-    except OSError:
-        return sys.maxsize
-    return sys.maxsize if limit == "max" else int(limit) - int(used)
+        ones = torch.ones(8, 8, device=device.name, dtype=device.dtype)
+        (ones @ ones).sum().item()
+    except RuntimeError as error:  # a GPU too old or too new for this torch, a GPU that is taken
+        reason = str(error).partition("\n")[0]
+        hint = "is another program using it? --device cpu does without"
+        raise DeviceError(f"{device.name} does not compute: {reason}", hint=hint) from error
 
 
 def check_fits(needed_bytes: int, device: Device, model: str) -> None:

@@ -48,6 +48,18 @@ class Settings:
         kind=bool,
         help_text="Use models that are in the cache; ask the Hub nothing.",
     )
+    allow_pickle: bool = setting(
+        False,
+        "--allow-pickle/--no-pickle",
+        kind=bool,
+        help_text="Take pickled weights where there are no others; they can run any code.",
+    )
+    trust_remote_code: bool = setting(
+        False,
+        "--trust-remote-code/--no-remote-code",
+        kind=bool,
+        help_text="Run the program code that a model brings along; its files are listed first.",
+    )
     device: str = setting(
         "auto", "--device", kind=str, help_text="cuda, cuda:1, mps, xpu, cpu, or auto."
     )

@@ -1,13 +1,13 @@
 """The settings as options, the same on every command, from the one table in `config`."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from vlmcli import catalog
+from vlmcli.models import names
 from vlmcli.settings import TABLE
 
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Sub-folders too.")]
@@ -25,18 +25,21 @@ _KINDS: dict[type, Any] = {
 }
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with an option for every setting; it is given those as the mapping `flags`.
+def with_settings(
+    command: Callable[..., None], settings: Iterable[str] = TABLE
+) -> Callable[..., None]:
+    """`command` with an option for each of `settings`; it is given those as the mapping `flags`.
 
     A flag that was not typed is None, so that the environment and the file can speak.
     """
+    wanted = [name for name in TABLE if name in set(settings)]
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
 
     def parsed(**values: object) -> None:
-        flags = {name: values.pop(name) for name in TABLE}
+        flags = {name: values.pop(name) for name in wanted}
         command(**values, flags=flags)
 
-    parameters = own + [_parameter(name) for name in TABLE]
+    parameters = own + [_parameter(name) for name in wanted]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {p.name: p.annotation for p in parameters}
     parsed.__name__, parsed.__doc__ = command.__name__, command.__doc__
@@ -52,7 +55,7 @@ def _parameter(name: str) -> inspect.Parameter:
         help=f"{table['help']}{_default_of(name)}",
         show_default=False,
         rich_help_panel=table["panel"],
-        autocompletion=catalog.completions if name == "model" else None,
+        autocompletion=names.completions if name == "model" else None,
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
@@ -86,10 +89,10 @@ class Command(TyperCommand):
                 formatter.write_dl(records)
 
 
-def app_of(command: Callable[..., None]) -> typer.Typer:
-    """A Typer app of this one command."""
+def app_of(command: Callable[..., None], settings: Iterable[str] = TABLE) -> typer.Typer:
+    """A Typer app of this one command, with the options of `settings`: all of them, or a few."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(
-        with_settings(command)
+        with_settings(command, settings)
     )
     return app

@@ -8,24 +8,40 @@ from collections.abc import Mapping
 
 from vlmcli.errors import VlmError
 from vlmcli.messages import Done
+from vlmcli.output.abilities import Abilities, abilities
+from vlmcli.output.downloads import downloads, size
 from vlmcli.output.footer import Meter, progress, status
+from vlmcli.output.report import Finding, State, report
 from vlmcli.output.streaming import PlainPrinter, stream
+from vlmcli.output.table import Column, ago, facts, row, table
 from vlmcli.output.terminal import encoding, styled, write, write_path
 from vlmcli.output.text import as_json, clean, fold
 
 __all__ = [
+    "Abilities",
+    "Column",
+    "Finding",
     "Meter",
+    "State",
+    "abilities",
+    "ago",
     "caption_line",
     "clean",
     "document",
+    "downloads",
     "error",
+    "facts",
     "note",
     "plain",
     "progress",
     "record",
+    "report",
+    "row",
+    "size",
     "stats",
     "status",
     "stream",
+    "table",
     "warn",
 ]
 

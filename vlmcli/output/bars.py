@@ -4,15 +4,23 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.spinner import Spinner
+from rich.table import Column
 from rich.text import Text
+
+ROOMY = 70
+"""Columns of a terminal in which a download has room for its bytes and its rate."""
 
 
 class LiveFooter:
@@ -64,6 +72,42 @@ class Bar(LiveFooter):
         self._failed += failed
         failures = f"{self._failed} failed" if self._failed else ""
         self._progress.update(self._task, advance=1, failures=failures)
+
+
+class DownloadBars(LiveFooter):
+    """Bytes, rate and time left: of each file under way, and below them of everything."""
+
+    def __init__(self, label: str, total: int, done: int, screen: Console) -> None:
+        line = Column(no_wrap=True, overflow="ellipsis")
+        name = TextColumn("{task.description}", markup=False, table_column=line)
+        left = TimeRemainingColumn(compact=True)
+        state = TextColumn("{task.fields[state]}", style="dim", markup=False)
+        columns = [name, BarColumn(bar_width=20), DownloadColumn(), TransferSpeedColumn()]
+        if screen.width < ROOMY:
+            columns = [name, TaskProgressColumn()]
+        self._progress = Progress(*columns, left, state, console=screen)
+        self._all = self._progress.add_task(label, total=total, completed=done, state="")
+        self._files: dict[str, TaskID] = {}
+        super().__init__(self._progress, screen)
+
+    def start(self, file: str, total: int, done: int) -> None:
+        self.finish(file)  # a waiting one
+        self._files[file] = self._progress.add_task(
+            f"  {file}", total=total, completed=done, state=""
+        )
+
+    def advance(self, file: str, count: int) -> None:
+        self._progress.advance(self._files[file], count)
+        self._progress.advance(self._all, count)
+
+    def finish(self, file: str) -> None:
+        if file in self._files:
+            self._progress.remove_task(self._files.pop(file))
+
+    def wait(self, file: str) -> None:
+        self._files[file] = self._progress.add_task(
+            f"  {file}", total=None, state="another process downloads it"
+        )
 
 
 def spinner(text: str, screen: Console) -> LiveFooter:

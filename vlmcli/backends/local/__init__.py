@@ -9,20 +9,26 @@ import importlib.util
 import sys
 
 
-def hide_broken_torchvision() -> None:
-    """Make a torchvision that is installed but cannot be imported look absent.
+def hide_broken_torchvision() -> str:
+    """Make a torchvision that is installed but cannot be imported look absent; what is wrong.
 
     transformers asks only whether the package is there, and then fails in the middle of a load.
     """
     if importlib.util.find_spec("torchvision") is None:
-        return
+        return ""
     try:
         importlib.import_module("torchvision")
-    except Exception:  # ImportError, OSError, RuntimeError: whatever its extension modules raise
+    except (
+        Exception
+    ) as error:  # ImportError, OSError, RuntimeError: whatever its extension modules raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         # None is Python's own mark for "do not import this"; find_spec honours it.
         sys.modules["torchvision"] = None  # type: ignore[assignment]
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return ""
 
 
-hide_broken_torchvision()  # before any module of this package imports transformers
+torchvision_fault = (
+    hide_broken_torchvision()
+)  # before any module of this package imports transformers

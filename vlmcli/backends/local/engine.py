@@ -1,24 +1,24 @@
 """Load a model from the Hub's cache or a folder, and answer with it."""
 
 import json
-import struct
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from vlmcli import catalog, hub, output
 from vlmcli import device as devices
+from vlmcli import hub, output
 from vlmcli.backends import Engine, Preview
-from vlmcli.backends.local import decode, processors, prompt
+from vlmcli.backends.local import decode, processors, prompt, suits
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
 from vlmcli.messages import Chunk, Done, Message, Sampling
+from vlmcli.models import files, names
 from vlmcli.settings import Settings
 
 _OUT_OF_RAM = "DefaultCPUAllocator"
@@ -32,10 +32,10 @@ def load(settings: Settings) -> Engine:
     device = devices.choose(settings.device, settings.dtype)
     ref = _find(settings, device)
     with output.status(f"loading {ref.name}"):
-        processor = processors.load(ref.folder, ref.name)
+        processor = _processor(ref, settings)
         needed = needed_bytes(ref.folder, processor.config, device.dtype)
         devices.check_fits(needed, device, ref.name)
-        model = _load_weights(ref, device)
+        model = _load_weights(ref, device, settings)
 
     def generate(conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
         ready = prompt.prepare(processor, conversation)
@@ -64,7 +64,7 @@ def load(settings: Settings) -> Engine:
 def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
     """What the model would be given; reads its processor, none of its weights."""
     ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
-    processor = processors.load(ref.folder, ref.name)
+    processor = _processor(ref, settings)
     ready = prompt.prepare(processor, conversation)
     return Preview(
         model=ref.name,
@@ -76,37 +76,69 @@ def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
 
 
 def _find(settings: Settings, device: Device, *, weights: bool = True) -> ModelRef:
+    with output.downloads() as watch:
+        find = partial(_resolve, settings, device, watch)
+        ref = find(hub.Need(False, settings.allow_pickle, settings.trust_remote_code))
+        # Before gigabytes of weights are fetched of what could not answer anyway.
+        suits.check(ref, run_code=settings.trust_remote_code)
+        if not weights:
+            return ref
+        # A Hub that was out of reach for the texts is not waited for once more.
+        return find(hub.Need(True, settings.allow_pickle), offline=bool(ref.note))
+
+
+def _resolve(
+    settings: Settings, device: Device, watch: hub.Watch, need: hub.Need, *, offline: bool = False
+) -> ModelRef:
+    offline = offline or settings.offline
     revision, asked_for = settings.revision, settings.origins["revision"] == "--revision"
     if settings.model == "auto":
         if revision is not None and asked_for:
             raise UsageError(f"--revision {revision}: of which model?", hint="name one with -m")
-        return hub.resolve_auto(device.free_bytes, offline=settings.offline, weights=weights)
-    if not asked_for and catalog.local_folder(settings.model):
+        return hub.resolve_auto(device.free_bytes, offline=offline, need=need, watch=watch)
+    if not asked_for and names.local_folder(settings.model):
         revision = None  # a habit written down for the Hub; a folder has none
-    return hub.resolve(settings.model, revision=revision, offline=settings.offline, weights=weights)
+    return hub.resolve(settings.model, revision=revision, offline=offline, need=need, watch=watch)
 
 
-def _load_weights(ref: ModelRef, device: Device) -> Any:
+def _processor(ref: ModelRef, settings: Settings) -> processors.Processor:
+    run_code = settings.trust_remote_code
+    if run_code and (files := hub.code_files(ref)):
+        output.note(f"running the program code of {ref.name}: {', '.join(files)}")
+    return processors.load(ref.folder, ref.name, run_code=run_code)
+
+
+def _load_weights(ref: ModelRef, device: Device, settings: Settings) -> Any:
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        model, report = _loader(ref, settings).from_pretrained(
             ref.folder,
             dtype=device.dtype,
-            use_safetensors=True,
+            use_safetensors=None if settings.allow_pickle else True,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
         )
         # What is missing would be made up at random, and the answer with it.
         if missing := sorted(report["missing_keys"]):
             raise ModelError(
                 f"{ref.name}: {len(missing)} weights are missing, {missing[0]} first",
-                hint="download it again",
+                hint=f"vlm models verify {ref.name} looks for damage",
             )
         return model.to(device.name).eval()
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(ref, device) from error
     except (SafetensorError, ImportError, ValueError, OSError, KeyError, RuntimeError) as error:
         raise processors.explain(error, ref.name) from error
+
+
+def _loader(ref: ModelRef, settings: Settings) -> Any:
+    """The class that loads the model: its own, if it brings one that may run."""
+    if settings.trust_remote_code:
+        own = json.loads((ref.folder / "config.json").read_bytes()).get(suits.OWN_CODE, {})
+        for loader in (AutoModelForImageTextToText, AutoModelForCausalLM, AutoModel):
+            if loader.__name__ in own:
+                return loader
+    return AutoModelForImageTextToText
 
 
 def _explained(error: Exception, ref: ModelRef, device: Device) -> VlmError | None:
@@ -131,27 +163,10 @@ def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:
     )
 
 
-_DAMAGED = (struct.error, ValueError, TypeError, AttributeError, KeyError, RecursionError)
-
-
 def needed_bytes(folder: Path, config: Any, dtype: torch.dtype) -> int:
     """Memory for the weights in `dtype` and for a key-value cache of CACHE_TOKENS, in bytes."""
-    return _weight_count(folder) * dtype.itemsize + _cache_bytes(config, dtype)
-
-
-def _weight_count(folder: Path) -> int:
-    """Numbers in all safetensors files, from their headers: 8 bytes of length, then JSON.
-
-    https://github.com/huggingface/safetensors#format
-    """
-    count = 0
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as weights, suppress(*_DAMAGED):  # which loading will say
-            (header_bytes,) = struct.unpack("<Q", weights.read(8))
-            header = json.loads(weights.read(min(header_bytes, file.stat().st_size)))
-            shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
-            count += sum(torch.Size(shape).numel() for shape in shapes)
-    return count
+    numbers = sum(files.count_numbers(folder).values())
+    return numbers * dtype.itemsize + _cache_bytes(config, dtype)
 
 
 def _cache_bytes(config: Any, dtype: torch.dtype) -> int:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -62,29 +63,31 @@ def number(config: Any, name: str) -> int:
     return found if isinstance(found, int) else 0
 
 
-def load(folder: Path, name: str) -> Processor:
+def load(folder: Path, name: str, *, run_code: bool = False) -> Processor:
     """The processor of the model in `folder`; `name` is what errors call it.
 
-    Raises ModelError if there is none, if it is damaged, or if it needs a package that is missing.
+    `run_code` lets program code run that the model brings along. Raises ModelError if there is no
+    processor, if it is damaged, or if it needs a package that is missing.
     """
-    config = _read(AutoConfig.from_pretrained, folder, name)
+    made_by = partial(_read, folder=folder, name=name, run_code=run_code)
+    config = made_by(AutoConfig.from_pretrained)
     with _without_video():
-        combined = _read(AutoProcessor.from_pretrained, folder, name)
+        combined = made_by(AutoProcessor.from_pretrained)
     if hasattr(combined, "image_processor"):
         return Processor(name, config, combined.tokenizer, combined.image_processor, combined)
     # AutoProcessor gives a bare tokenizer or image processor where no class joins the two.
     return Processor(
         name,
         config,
-        _read(AutoTokenizer.from_pretrained, folder, name),
-        _read(AutoImageProcessor.from_pretrained, folder, name),
+        made_by(AutoTokenizer.from_pretrained),
+        made_by(AutoImageProcessor.from_pretrained),
         None,
     )
 
 
-def _read(load: Callable[..., Any], folder: Path, name: str) -> Any:
+def _read(load: Callable[..., Any], folder: Path, name: str, *, run_code: bool) -> Any:
     try:
-        return load(folder, local_files_only=True, trust_remote_code=False)
+        return load(folder, local_files_only=True, trust_remote_code=run_code)
     except (ImportError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise explain(error, name) from error
 
@@ -97,18 +100,6 @@ def explain(error: Exception, name: str) -> ModelError:
         return ModelError(
             f"{name} needs torchvision, which is not installed or does not work here",
             hint="install the torchvision that matches this torch",
-        )
-    if "trust_remote_code" in text:
-        return ModelError(
-            f"{name} brings program code of its own, which vlm does not run",
-            hint="look for a version of the model for transformers (often called …-hf)",
-        )
-    if "does not recognize this architecture" in text:
-        kind = re.search(r"model type `([^`]+)`", text)
-        return ModelError(
-            f"{name} is of a type ({kind[1] if kind else 'unnamed'}) that transformers"
-            f" {transformers.__version__} does not know",
-            hint="a newer one may: pip install -U transformers",
         )
     if package := re.search(r"pip install [`'\"]?(\w[\w\-]*)", text):
         return ModelError(
