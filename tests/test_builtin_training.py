@@ -4,23 +4,40 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 from conftest import Run
+from torch import Tensor, nn
+from torch.nn import functional
 
-from vlmcli.builtin import checkpoints, evaluate, export, lessons, supply, tokens, train
+from vlmcli.builtin import (
+    checkpoints,
+    evaluate,
+    export,
+    fonts,
+    lessons,
+    pages,
+    supply,
+    tokens,
+    train,
+)
+from vlmcli.builtin.batches import IGNORED, Lesson, Packer
 from vlmcli.builtin.checkpoints import Progress
-from vlmcli.builtin.model import Pupil
+from vlmcli.builtin.drawing import CELL, SIDE
+from vlmcli.builtin.model import EYE_WIDTH, IMAGE_TOKENS, Pupil, normalized
+from vlmcli.builtin.samples import Scene
 
-SMALLEST = ("--tiles", "4", "--scenes", "1", "--workers", "0")
+SMALLEST = ("--pages", "1", "--scenes", "1", "--looks", "1", "--workers", "0")
 A_MOMENT = ("--processes", "1", "--minutes", "0.01", *SMALLEST)
-BEFORE_QUESTIONS = Progress(step=49, level=0.799, char=0.9, pictures=7)
-"""One step later the log has a line, and the pages are hard enough to go on to questions."""
+BEFORE_SEEING = Progress(step=49, level=0.999, char=0.97, pictures=7)
+"""One step later the log has a line, and the hardest pages are read well enough to ask the eye."""
 
 Train = Callable[..., Progress]
 
@@ -35,10 +52,18 @@ def optimizer_of(pupil: Pupil) -> torch.optim.AdamW:
     return torch.optim.AdamW(pupil.parameters())
 
 
+@pytest.fixture(autouse=True)
+def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of the checkpoint that is kept beside the recipe: there is none yet."""
+    path = tmp_path_factory.mktemp("kept") / "checkpoint.pt"
+    monkeypatch.setattr(checkpoints, "KEPT", path)
+    return path
+
+
 @pytest.fixture
 def folder(pupil: Pupil, tmp_path: Path) -> Path:
-    """The folder of a training that is about to come to its first questions."""
-    checkpoints.save(tmp_path / "checkpoint.pt", pupil, optimizer_of(pupil), BEFORE_QUESTIONS)
+    """The folder of a training that is about to ask the eye its first questions."""
+    checkpoints.save(tmp_path / "checkpoint.pt", pupil, optimizer_of(pupil), BEFORE_SEEING)
     return tmp_path
 
 
@@ -68,16 +93,15 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_a_new_training_writes_a_whole_checkpoint_and_goes_on_from_it(tmp_path: Path) -> None:
-    steps = []
-    for _ in range(2):
-        started = start(tmp_path, *A_MOMENT)
-        started.communicate(timeout=100)
-        assert started.returncode == 0
-        steps.append(saved(tmp_path)["progress"]["step"])
-    assert 0 < steps[0] < steps[1]
-    assert set(saved(tmp_path)) == {"weights", "moments", "progress"}
-    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+def test_a_new_training_writes_a_whole_checkpoint_and_goes_on_from_it(
+    folder: Path, go_on: Train
+) -> None:
+    (folder / "checkpoint.pt").unlink()
+    first, second = go_on(*A_MOMENT), go_on(*A_MOMENT)
+    assert 0 < first.step < second.step < BEFORE_SEEING.step
+    assert (second.stage, second.level) == ("look", 0.0)  # nothing is read yet
+    assert set(saved(folder)) == {"weights", "moments", "progress"}
+    assert [file.name for file in folder.iterdir()] == ["checkpoint.pt"]
 
 
 @pytest.mark.slow
@@ -106,34 +130,35 @@ def test_two_processes_train_one_model(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pages_that_are_read_lead_to_questions(
+def test_questions_are_imagined_until_pages_are_read_and_then_asked_of_the_eye(
     go_on: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     progress = go_on(*A_MOMENT, "--save-minutes", "0")
-    assert (progress.stage, progress.step > 49) == ("answer", True)
-    assert progress.level > BEFORE_QUESTIONS.level
-    assert "step 50" in capsys.readouterr().out
+    assert (progress.stage, progress.level) == ("answer", 1.0)
+    assert progress.asked == progress.step - BEFORE_SEEING.step > 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "step 50 answer" in line and " imagined answers: loss" in line
 
 
 @pytest.mark.slow
-def test_questions_are_answered_at_once_when_that_stage_is_asked_for(
+def test_the_eye_is_asked_at_once_when_that_stage_is_asked_for(
     go_on: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     progress = go_on(*A_MOMENT, "--stage", "answer")
-    assert progress.answer_step == progress.step - BEFORE_QUESTIONS.step > 0
-    assert "exact:" in capsys.readouterr().out
+    assert progress.asked == progress.step - BEFORE_SEEING.step > 0
+    out = capsys.readouterr().out
+    assert " answers: loss" in out and "imagined" not in out
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_a_stripped_checkpoint_which_is_smaller(
-    folder: Path, go_on: Train
+def test_a_training_with_no_checkpoint_of_its_own_goes_on_from_the_kept_one_which_is_smaller(
+    folder: Path, kept: Path, go_on: Train
 ) -> None:
     first = go_on(*A_MOMENT)
     whole = folder / "checkpoint.pt"
-    size = whole.stat().st_size
-    checkpoints.strip(whole, folder / "stripped.pt")
-    (folder / "stripped.pt").replace(whole)
-    assert whole.stat().st_size < size / 2
+    checkpoints.strip(whole, kept)
+    assert kept.stat().st_size < whole.stat().st_size / 2
+    whole.unlink()
     assert go_on(*A_MOMENT).step > first.step
 
 
@@ -142,7 +167,7 @@ def test_a_checkpoint_brings_back_the_weights(pupil: Pupil, folder: Path) -> Non
     torch.manual_seed(1)
     other = Pupil(tokens.build())
     progress = checkpoints.load(folder / "checkpoint.pt", other, optimizer_of(other))
-    assert progress == BEFORE_QUESTIONS
+    assert progress == BEFORE_SEEING
     for name, weight in pupil.state_dict().items():
         assert torch.allclose(other.state_dict()[name], weight, atol=2e-3, rtol=2e-3), name
 
@@ -158,7 +183,7 @@ def test_a_finished_training_writes_a_model_that_captions_and_can_be_evaluated(
     assert go_on("--processes", "1", "--finish", "0.01", *SMALLEST).finished == 1
     made = folder / "model"
     run("--version")  # takes the log of the training out of the way
-    assert (made / "model.safetensors").stat().st_size < 20e6
+    assert (made / "model.safetensors").stat().st_size < 15e6
     code, out, err = run("caption", picture, "-m", made, "-n", "3", "--json")
     assert (code, out.count("\n")) == (0, 1), err
     monkeypatch.setenv("VLM_MAX_TOKENS", "2")
@@ -188,34 +213,173 @@ def test_a_checkpoint_is_exported_as_the_same_model(
 
 @pytest.mark.slow
 def test_a_process_that_draws_gives_what_would_have_been_drawn_here() -> None:
-    drawing = supply.Supply("seed", tiles=4, scenes=1)
-    drawing.follow(replace(BEFORE_QUESTIONS, stage="answer"))
+    drawing = supply.Supply("seed", pages=1, scenes=2)
+    drawing.follow(replace(BEFORE_SEEING, stage="answer"))
     here, there = (next(supply.loader(drawing, workers)) for workers in (0, 1))
     assert torch.equal(here[0].pixels, there[0].pixels)
-    assert here[1] is not None and there[1] is not None
     assert torch.equal(here[1].ids, there[1].ids)
 
 
-def test_no_question_is_asked_before_that_stage() -> None:
-    drawing = supply.Supply("seed", tiles=4, scenes=1)
-    drawing.follow(BEFORE_QUESTIONS)
-    seen, lesson = next(iter(drawing))
-    assert lesson is None and seen.pixels.shape == (4, 160, 160, 3)
+def lesson_of(stage: str) -> Lesson:
+    drawing = supply.Supply("seed", pages=1, scenes=2)
+    drawing.follow(replace(BEFORE_SEEING, stage=stage))
+    pages, lesson = next(iter(drawing))
+    assert pages.pixels.shape == (1, SIDE, SIDE, 3)
+    return lesson
+
+
+def test_lessons_are_sparse_until_the_eye_is_asked() -> None:
+    imagined, seen = lesson_of("look"), lesson_of("answer")
+    assert len(imagined.cells) < len(imagined.seen.pixels) * IMAGE_TOKENS
+    assert seen.cells.tolist() == list(range(len(seen.seen.pixels) * IMAGE_TOKENS))
+
+
+def test_copying_is_learnt_from_short_signs_before_anything_else_is_asked() -> None:
+    drawing = supply.Supply("test", 1, 2)
+    drawing.follow(replace(BEFORE_SEEING, stage="look", copied=0.1))
+    steps = iter(drawing)
+    for _ in range(3):
+        _, lesson = next(steps)
+        assert lesson.kinds == ("sign",) * 8 and lesson.ids.shape[1] < 200
+    drawing.follow(replace(BEFORE_SEEING, stage="look", copied=0.9))
+    kinds = {kind.rstrip("?") for _ in range(12) for kind in next(steps)[1].kinds}
+    assert len(kinds) > 3
+
+
+# What one step teaches
+
+
+def gradients(pupil: Pupil, loss: Tensor) -> set[str]:
+    """The parts of the pupil that this loss changes."""
+    pupil.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    moved = [name for name, p in pupil.named_parameters() if p.grad is not None and p.grad.any()]
+    return {name.removeprefix("model.model.").partition(".")[0] for name in moved}
+
+
+def test_an_imagined_lesson_teaches_the_decoder_and_counts_each_answer(pupil: Pupil) -> None:
+    lesson = lesson_of("look")
+    loss, counts = lessons.imagine(pupil, lesson)
+    assert torch.isfinite(loss) and counts["imagined loss"] == pytest.approx(float(loss.detach()))
+    asked = Counter(lesson.kinds)
+    assert {kind: counts[f"imagined n {kind}"] for kind in asked} == asked
+    assert all(0 <= counts[f"imagined ok {kind}"] <= asked[kind] for kind in asked)
+    assert counts["imagined steps"] == 1
+    assert gradients(pupil, loss) == {"language_model", "ideal"}
+
+
+def test_looking_teaches_the_eye_and_counts_what_is_there(pupil: Pupil) -> None:
+    seen = lesson_of("look").seen
+    loss, cells, counts = lessons.look(pupil, seen)
+    assert cells.shape == (len(seen.pixels), IMAGE_TOKENS, EYE_WIDTH)
+    assert counts["chars"] == int((seen.truth.slots > 0).sum())
+    assert counts["things"] == int((seen.truth.things > 0).sum())
+    assert counts["char"] <= counts["chars"] and counts["found"] <= counts["chars"]
+    assert gradients(pupil, loss) == {"vision_tower", "dense", "place"}
+
+
+def test_the_eye_comes_to_meet_the_ideal_one_which_stays_where_it_is(pupil: Pupil) -> None:
+    seen = lesson_of("look").seen
+    loss, counts = lessons.match(pupil, pupil.see(normalized(seen.pixels)), seen)
+    assert counts["match"] > 0
+    assert gradients(pupil, loss) == {"vision_tower", "multi_modal_projector"}
+
+
+def test_an_eye_that_hands_on_what_the_ideal_one_does_misses_nothing(
+    pupil: Pupil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = lesson_of("look").seen
+    monkeypatch.setattr(pupil.model.model.multi_modal_projector, "forward", lambda cells: cells)
+    loss, _ = lessons.match(pupil, pupil.ideal(seen.truth, pupil.spoken()), seen)
+    assert float(loss.detach()) == 0
+
+
+def test_a_lesson_has_the_loss_that_the_model_has_when_each_question_is_asked_alone(
+    pupil: Pupil,
+) -> None:
+    lesson = packed(PAIRS)
+    with torch.no_grad():
+        together, _ = lessons.answer(pupil, lesson, pupil.see(normalized(lesson.seen.pixels)))
+        alone = []
+        for pair in PAIRS:
+            single = packed([pair])
+            n = int((single.labels[0] != IGNORED).nonzero().max()) + 1
+            said = pupil.model(
+                input_ids=single.ids[:, :n], pixel_values=normalized(single.seen.pixels)
+            ).logits
+            alone.append(
+                functional.cross_entropy(said[0], single.labels[0, :n], ignore_index=IGNORED)
+            )
+    assert float(together) == pytest.approx(float(sum(alone)) / 2, rel=1e-3)
+
+
+PAIRS = [("is there a star", "yes"), ("is there a red circle", "no")]
+
+
+def packed(pairs: list[tuple[str, str]]) -> Lesson:
+    """Questions about a picture with something on it, none misspelt."""
+    tokenizer = tokens.build()
+    image, end = tokenizer.convert_tokens_to_ids([tokens.IMAGE, tokens.END])
+    packer = Packer(tokens.Speller(tokenizer), image, end, tokenizer.pad_token_id)
+    picture = pages.page(Random(0), [fonts.Face("", "Aileron")], 1.0)
+    return packer.pack([Scene("shapes", [picture], pairs)], Random(1))
 
 
 @pytest.mark.slow
-def test_steps_on_one_lesson_lower_its_loss() -> None:
+@pytest.mark.parametrize("imagined", [True, False])
+def test_steps_on_one_lesson_lower_its_loss(imagined: bool) -> None:
     torch.manual_seed(0)
     pupil = Pupil(tokens.build())
-    drawing = supply.Supply("seed", tiles=4, scenes=1)
-    drawing.follow(replace(BEFORE_QUESTIONS, stage="answer"))
-    _, lesson = next(iter(drawing))
-    assert lesson is not None
+    lesson = packed(PAIRS)
     optimizer, losses = torch.optim.AdamW(pupil.parameters(), lr=1e-3), []
-    for _ in range(4):
-        loss, counts = lessons.answer(pupil, lesson, dense_weight=0.25)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):  # as the training does
+            if imagined:
+                loss, _ = lessons.imagine(pupil, lesson)
+            else:
+                loss, _ = lessons.answer(pupil, lesson, pupil.see(normalized(lesson.seen.pixels)))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(counts["answer loss"])
+        losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
+
+
+# The model
+
+
+def depthwise_of(pupil: Pupil) -> nn.Conv2d:
+    tower = pupil.model.model.vision_tower.modules()
+    return next(part for part in tower if isinstance(part, nn.Conv2d) and part.groups > 1)
+
+
+def test_the_depthwise_convolutions_of_the_training_are_the_plain_ones(pupil: Pupil) -> None:
+    conv = depthwise_of(pupil)
+    pixels = torch.randn(1, conv.in_channels, 20, 20)
+    plain = functional.conv2d(pixels, conv.weight, conv.bias, padding="same", groups=conv.groups)
+    assert torch.allclose(conv(pixels), plain, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = conv(pixels.bfloat16())
+    assert half.dtype == torch.bfloat16  # as the layers around it expect
+    assert torch.allclose(half.float(), plain, atol=0.03, rtol=0.03)
+    wanted, given = (
+        torch.autograd.grad(out.float().sum(), conv.weight)[0] for out in (plain, half)
+    )
+    assert torch.allclose(given, wanted, atol=0.2, rtol=0.03)
+
+
+def test_the_eye_sees_a_cell_in_the_place_where_it_is(pupil: Pupil) -> None:
+    pixels = torch.full((2, SIDE, SIDE, 3), 255, dtype=torch.uint8)
+    pixels[1, 160:176, 48:64] = 0  # the cell in row 10, column 3
+    with torch.no_grad():
+        blank, marked = pupil.see(normalized(pixels))
+    assert blank.shape == (IMAGE_TOKENS, EYE_WIDTH)
+    row, column = divmod(int((blank - marked).square().sum(-1).argmax()), SIDE // CELL)
+    assert abs(row - 10) <= 1 and abs(column - 3) <= 1  # nothing is learnt yet
+
+
+def test_the_model_has_the_size_that_its_card_states(pupil: Pupil) -> None:
+    card = (Path(checkpoints.__file__).parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    millions = sum(weight.numel() for weight in pupil.model.parameters()) / 1e6
+    assert f"{millions:.2f} million parameters" in card
+    assert f"as {IMAGE_TOKENS} tokens" in card

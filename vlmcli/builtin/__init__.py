@@ -6,6 +6,7 @@ are loaded as those of any other model are. The rest is only needed to make them
     python -m vlmcli.builtin.train       draws pictures, trains, resumes, exports
     python -m vlmcli.builtin.evaluate    prints the figures of the model card
 
-The layers, from the lowest: `fonts words drawing` > `pages charts shapes signs sequences unknown` >
-`samples` > `model batches` > `export train evaluate`.
+The layers, from the lowest: `fonts tokens` > `drawing words` > `pages charts shapes signs plots
+sequences unknown` > `samples labels` > `model` > `batches checkpoints` > `lessons supply export` >
+`train evaluate`.
 """

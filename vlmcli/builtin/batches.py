@@ -1,17 +1,16 @@
 """Pictures and questions -> tensors for one step."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vlmcli.builtin import pages, tokens
+from vlmcli.builtin import tokens
 from vlmcli.builtin.drawing import Picture
-from vlmcli.builtin.fonts import Face
-from vlmcli.builtin.labels import Truth, slots_of
+from vlmcli.builtin.labels import Truth, by_cell, slots_of
 from vlmcli.builtin.model import IMAGE_TOKENS
 from vlmcli.builtin.samples import Scene
 from vlmcli.builtin.tokens import Speller
@@ -28,10 +27,25 @@ class Seen:
     truth: Truth
 
     def to(self, device: str) -> "Seen":
-        truth = Truth(
-            self.truth.slots.to(device), self.truth.things.to(device), self.truth.colors.to(device)
+        return self._each(lambda part: part.to(device))
+
+    def first(self, count: int) -> "Seen":
+        return self._each(lambda part: part[:count])
+
+    def __add__(self, other: "Seen") -> "Seen":
+        one, more = self.truth, other.truth
+        return Seen(
+            torch.cat([self.pixels, other.pixels]),
+            Truth(
+                torch.cat([one.slots, more.slots]),
+                torch.cat([one.things, more.things]),
+                torch.cat([one.colors, more.colors]),
+            ),
         )
-        return Seen(self.pixels.to(device), truth)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Seen":
+        pixels, truth = change(self.pixels), self.truth
+        return Seen(pixels, Truth(change(truth.slots), change(truth.things), change(truth.colors)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,7 @@ class Lesson:
     """
 
     seen: Seen
+    cells: Tensor  # (image tokens,) int64: of which cell each is, counted over all pictures
     ids: Tensor  # (scenes, length) int64
     labels: Tensor  # (scenes, length) int64: the next token to say, or IGNORED
     positions: Tensor  # (scenes, length) int64
@@ -54,6 +69,7 @@ class Lesson:
     def to(self, device: str) -> "Lesson":
         return Lesson(
             self.seen.to(device),
+            self.cells.to(device),
             self.ids.to(device),
             self.labels.to(device),
             self.positions.to(device),
@@ -70,39 +86,23 @@ def stack(pictures: Sequence[Picture]) -> Seen:
     return Seen(pixels, Truth(slots, things[:, 0], things[:, 1]))
 
 
-def tiles(rng: Random, faces: list[Face], level: float, count: int) -> Iterator[Seen]:
-    """Quarters of four batches' worth of pages, `count` at a time, in any order."""
-    drawn = stack([pages.page(rng, faces, level) for _ in range(max(1, count))])
-    pool = [(i, y, x) for i in range(len(drawn.pixels)) for y in (0, 1) for x in (0, 1)]
-    rng.shuffle(pool)
-    for at in range(0, len(pool) - count + 1, count):
-        yield _cut(drawn, pool[at : at + count])
-
-
-def _cut(drawn: Seen, places: list[tuple[int, int, int]]) -> Seen:
-    def part(whole: Tensor) -> Tensor:
-        down, across = whole.shape[1] // 2, whole.shape[2] // 2
-        return torch.stack(
-            [
-                whole[i, y * down : (y + 1) * down, x * across : (x + 1) * across]
-                for i, y, x in places
-            ]
-        )
-
-    truth = drawn.truth
-    return Seen(
-        part(drawn.pixels), Truth(part(truth.slots), part(truth.things), part(truth.colors))
-    )
-
-
 class Packer:
     """Scenes -> lessons."""
 
     def __init__(self, speller: Speller, image_id: int, end_id: int, pad_id: int) -> None:
         self._speller, self._image, self._end, self._pad = speller, image_id, end_id, pad_id
 
-    def pack(self, scenes: Sequence[Scene]) -> Lesson:
-        rows = [self._row(scene) for scene in scenes]
+    def pack(self, scenes: Sequence[Scene], rng: Random, *, sparse: bool = False) -> Lesson:
+        """With `sparse`, most cells that are blank, or the inside of something, are left out.
+
+        That is for imagining alone: their places stay empty, and the rest is the quicker learnt.
+        """
+        seen = stack([picture for scene in scenes for picture in scene.pictures])
+        kept = _kept(seen.truth, rng) if sparse else [list(range(IMAGE_TOKENS))] * len(seen.pixels)
+        rows, first = [], 0
+        for scene in scenes:
+            rows.append(self._row(scene, kept[first : first + len(scene.pictures)], rng))
+            first += len(scene.pictures)
         length = -(-max(len(row.ids) for row in rows) // 16) * 16
         shape = (len(rows), length)
         ids, labels = torch.full(shape, self._pad), torch.full(shape, IGNORED)
@@ -121,41 +121,67 @@ class Packer:
             allowed[i, 0, :n, :n] = sees & torch.ones(n, n, dtype=torch.bool).tril()
             kinds += [scene.kind if answer != tokens.CANNOT_TELL else f"{scene.kind}?"
                       for _, answer in scene.pairs]  # fmt: skip
-        pictures = [picture for scene in scenes for picture in scene.pictures]
-        return Lesson(stack(pictures), ids, labels, positions, allowed, answers, tuple(kinds))
+        cells = [i * IMAGE_TOKENS + cell for i, some in enumerate(kept) for cell in some]
+        return Lesson(
+            seen,
+            torch.tensor(cells, dtype=torch.int64),  # there may be none
+            ids,
+            labels,
+            positions,
+            allowed,
+            answers,
+            tuple(kinds),
+        )
 
-    def _row(self, scene: Scene) -> "_Row":
+    def _row(self, scene: Scene, kept: Sequence[Sequence[int]], misspelt: Random) -> "_Row":
         spell = self._speller
-        row = _Row([], [], [], [], [])
-        system = f"System: {scene.system}{tokens.END}\n" if scene.system else ""
-        row.add(spell.question(f"{tokens.START}{system}User: "), 0, 0)
-        for before, _ in zip(
-            scene.times or [""] * len(scene.pictures), scene.pictures, strict=True
-        ):
-            row.add([*spell.question(before), *[self._image] * IMAGE_TOKENS], 0, len(row.ids))
-        prefix = len(row.ids)
+        row = _Row()
+        system = f"System:{scene.system}{tokens.END}" if scene.system else ""
+        row.add(spell.question(f"{tokens.START}{system}User:"), 0)
+        for before, cells in zip(scene.times or [""] * len(kept), kept, strict=True):
+            row.add(spell.question(before), 0)
+            row.add_image(self._image, cells)
+        prefix = row.end
         for number, (question, answer) in enumerate(scene.pairs):
             segment = 0 if scene.chat else number + 1
-            start = len(row.ids) if scene.chat else prefix
-            again = "User: " if scene.chat and number else ""
-            asked = spell.question(f"{again}{question}{tokens.END}\nAssistant: ")
-            said = [*spell.answer(answer), self._end]
-            row.add(asked, segment, start)
-            row.add(said, segment, start + len(asked), answer=number)
-            if scene.chat:
-                row.add(spell.question("\n"), segment, len(row.ids))
+            if not scene.chat:
+                row.end = prefix
+            if scene.chat and number:
+                row.add(spell.question("User:"), segment)
+            row.add(spell.question(question, misspelt), segment)
+            row.add(spell.question(f"{tokens.END}Assistant:"), segment)
+            row.add([*spell.answer(answer), self._end], segment, answer=number)
         return row
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    ids: list[int]
-    labels: list[int]
-    positions: list[int]
-    segments: list[int]
-    answers: list[int]
+def _kept(truth: Truth, rng: Random) -> list[list[int]]:
+    """The cells of each picture with print or at an edge of something, and a few more."""
+    printed = (by_cell(truth.slots) > 0).any(-1)
+    marks = truth.things * 16 + truth.colors
+    edge = torch.zeros_like(marks, dtype=torch.bool)
+    for axis in (1, 2):
+        differs = marks.diff(dim=axis) != 0
+        size = marks.shape[axis] - 1
+        edge.narrow(axis, 0, size).logical_or_(differs)
+        edge.narrow(axis, 1, size).logical_or_(differs)
+    told = (printed | (edge & (marks > 0)).flatten(1)).tolist()
+    share = rng.choice((0.02, 0.02, 0.05, 0.2))
+    return [
+        [cell for cell, matters in enumerate(row) if matters or rng.random() < share]
+        for row in told
+    ]
 
-    def add(self, ids: list[int], segment: int, start: int, answer: int = -1) -> None:
+
+@dataclass(slots=True)
+class _Row:
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    end: int = 0  # the position of what comes next
+
+    def add(self, ids: list[int], segment: int, answer: int = -1) -> None:
         if answer >= 0:  # what comes next is the label: the last token before knows the first
             self.labels[-1], self.answers[-1] = ids[0], answer
             self.labels.extend([*ids[1:], IGNORED])
@@ -164,5 +190,14 @@ class _Row:
             self.labels.extend([IGNORED] * len(ids))
             self.answers.extend([-1] * len(ids))
         self.ids.extend(ids)
-        self.positions.extend(range(start, start + len(ids)))
+        self.positions.extend(range(self.end, self.end + len(ids)))
         self.segments.extend([segment] * len(ids))
+        self.end += len(ids)
+
+    def add_image(self, image: int, cells: Sequence[int]) -> None:
+        """The kept cells, each at its own place among the IMAGE_TOKENS of the whole picture."""
+        start = self.end
+        self.add([image] * len(cells), 0)
+        if cells:
+            self.positions[-len(cells) :] = [start + cell for cell in cells]
+        self.end = start + IMAGE_TOKENS

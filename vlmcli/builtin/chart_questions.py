@@ -77,7 +77,8 @@ CAPTION = (
 
 def pairs(rng: Random, shown: Chart, count: int) -> list[tuple[str, str]]:
     """Questions about a chart, and their answers."""
-    makers = [_extreme, _extreme, _extreme_value, _value, _value, _many, _all, _caption, _japanese]
+    makers = [_extreme, _extreme, _extreme_value, _value, _value, _many, _caption, _japanese]
+    makers += [_all, _all]
     makers += [_called] if shown.title else []
     return [make(rng, shown) for make in rng.choices(makers, k=count)]
 

@@ -128,9 +128,13 @@ def draw(
 def _room(
     rng: Random, faces: list[Face], level: float, shown: Chart, layout: Layout
 ) -> tuple[tuple[int, int], Face, int]:
-    """A size of the picture, a face and a size of print in which everything fits and is legible."""
+    """A size of the picture, a face and a size of print in which everything fits and is legible.
+
+    For some labels there is none in any face at hand: then what comes closest.
+    """
+    closest = 0.0
     (narrow, wide), (low, high) = layout.sizes
-    while True:
+    for _ in range(100):
         size = (rng.randint(narrow, wide), rng.randint(low, high))
         if level < rng.random() * 0.5:
             size = (SIDE, SIDE)
@@ -142,8 +146,11 @@ def _room(
         texts = (*shown.labels, *shown.values)
         widest = max(fonts.font(face, print_px).getlength(text) for text in texts)
         print_px = min(print_px, int(print_px * step * 0.95 / widest))
-        if print_px >= 0.9 * least:
-            return size, face, print_px
+        if print_px / least > closest:
+            closest, room = print_px / least, (size, face, print_px)
+        if closest >= 0.9:
+            break
+    return room
 
 
 def _black_or_white(ground: Color) -> Color:

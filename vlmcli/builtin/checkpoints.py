@@ -23,7 +23,8 @@ class Progress:
     char: float = 0.0
     pictures: int = 0
     seconds: float = 0.0
-    answer_step: int = 0
+    asked: int = 0  # steps with questions
+    copied: float = 0.0  # the share of short signs that the decoder spells right from the labels
     finished: float = 0.0  # from 0 to 1, of the last stretch
 
 

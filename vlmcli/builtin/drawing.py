@@ -14,8 +14,8 @@ from vlmcli.builtin.fonts import Face
 SIDE = 320
 """Pixels of a picture's side, as the model sees it."""
 CELL = 16
-"""Pixels of the side of a cell of the labels of things."""
-LEAST_PRINT = 9.5
+"""Pixels of the side of a cell: what one image token, and one label of a thing, stands for."""
+LEAST_PRINT = 13.0
 """The smallest print, in pixels of the model's picture, from ascender to descender or so."""
 EDGE = (127, 127, 127)
 """What the processor makes a picture square with."""

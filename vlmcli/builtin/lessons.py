@@ -5,33 +5,41 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlmcli.builtin.batches import IGNORED, Lesson, Seen
-from vlmcli.builtin.labels import Truth
+from vlmcli.builtin.labels import place_waves
 from vlmcli.builtin.model import Pupil, normalized
 
 Counts = dict[str, float]
 
 
-def look(pupil: Pupil, seen: Seen) -> tuple[Tensor, Counts]:
-    """Name the characters and things in pictures."""
-    fine, coarse = pupil.see(normalized(seen.pixels))
-    loss, counts = _dense(pupil, fine, coarse, seen.truth)
-    return loss, {f"page {key}": value for key, value in counts.items()}
+def look(pupil: Pupil, seen: Seen) -> tuple[Tensor, Tensor, Counts]:
+    """Name what is in pictures: the loss, the eye's cells, the counts."""
+    cells = pupil.see(normalized(seen.pixels))
+    loss, counts = pupil.dense(cells, seen.truth)
+    return loss + _place_loss(pupil, cells), cells, {k: float(v) for k, v in counts.items()}
 
 
-def _dense(pupil: Pupil, fine: Tensor, coarse: Tensor, truth: Truth) -> tuple[Tensor, Counts]:
-    fine_loss, fine_counts = pupil.fine(fine, truth)
-    coarse_loss, coarse_counts = pupil.coarse(coarse, truth)
-    counts = {key: float(value) for key, value in coarse_counts.items()}
-    counts |= {"fine char": float(fine_counts["char"]), "look loss": float(coarse_loss.detach())}
-    return fine_loss + coarse_loss, counts
+def match(pupil: Pupil, cells: Tensor, seen: Seen) -> tuple[Tensor, Counts]:
+    """The connector hands on what an eye without mistakes would."""
+    with torch.no_grad():
+        wanted = pupil.ideal(seen.truth, pupil.spoken()).float()
+    given = pupil.model.model.multi_modal_projector(cells).float()
+    loss = (given - wanted).square().mean() / wanted.square().mean()
+    return loss, {"match": float(loss.detach())}
 
 
-def answer(pupil: Pupil, lesson: Lesson, dense_weight: float) -> tuple[Tensor, Counts]:
-    """Answer the questions, and name what is in the pictures beside."""
-    fine, coarse = pupil.see(normalized(lesson.seen.pixels))
-    dense, counts = _dense(pupil, fine, coarse, lesson.seen.truth)
-    counts = {f"scene {key}": value for key, value in counts.items()}
-    logits, labels, answers = _spoken(pupil, lesson, coarse)
+def imagine(pupil: Pupil, lesson: Lesson) -> tuple[Tensor, Counts]:
+    """Answer the questions from the labels instead of the pictures."""
+    loss, counts = _answers(pupil, lesson, pupil.ideal(lesson.seen.truth, pupil.spoken()))
+    return loss, {f"imagined {key}": value for key, value in counts.items()}
+
+
+def answer(pupil: Pupil, lesson: Lesson, cells: Tensor) -> tuple[Tensor, Counts]:
+    """Answer the questions from what the eye sees: its cells, of each picture of the lesson."""
+    return _answers(pupil, lesson, pupil.model.model.multi_modal_projector(cells))
+
+
+def _answers(pupil: Pupil, lesson: Lesson, images: Tensor) -> tuple[Tensor, Counts]:
+    logits, labels, answers = _spoken(pupil, lesson, images)
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     # Each answer weighs the root of its length: neither yes and no nor long captions rule.
     lengths = torch.bincount(answers, minlength=len(lesson.kinds)).clamp(min=1)
@@ -39,20 +47,20 @@ def answer(pupil: Pupil, lesson: Lesson, dense_weight: float) -> tuple[Tensor, C
     spoken = (losses * weights).sum() / weights.sum()
     wrong = torch.zeros(len(lesson.kinds), device=labels.device)
     wrong.index_add_(0, answers, (logits.argmax(-1) != labels).float())
+    counts: Counts = {"loss": float(spoken.detach()), "steps": 1.0}
     for kind, misses in zip(lesson.kinds, wrong.tolist(), strict=True):
         counts[f"n {kind}"] = counts.get(f"n {kind}", 0) + 1
         counts[f"ok {kind}"] = counts.get(f"ok {kind}", 0) + (misses == 0)
-    counts |= {"answer loss": float(spoken.detach()), "answer steps": 1.0}
-    where = _place_loss(pupil, coarse)
-    return 2 * spoken + dense_weight * dense + where, counts
+    return spoken, counts
 
 
-def _spoken(pupil: Pupil, lesson: Lesson, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _spoken(pupil: Pupil, lesson: Lesson, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, labels and number of answer at each token that is to be said."""
     core = pupil.model.model
     words = core.get_input_embeddings()(lesson.ids)
     here = (lesson.ids == pupil.model.config.image_token_id).unsqueeze(-1)
-    joined = words.masked_scatter(here, core.multi_modal_projector(coarse).to(words.dtype))
+    given = images.flatten(0, 1)[lesson.cells]
+    joined = words.masked_scatter(here, given.to(words.dtype))
     hidden = core.language_model(
         inputs_embeds=joined,
         attention_mask=lesson.allowed,
@@ -63,10 +71,8 @@ def _spoken(pupil: Pupil, lesson: Lesson, coarse: Tensor) -> tuple[Tensor, Tenso
     return pupil.model.lm_head(hidden[said]), lesson.labels[said], lesson.answers[said]
 
 
-def _place_loss(pupil: Pupil, coarse: Tensor) -> Tensor:
-    """Each cell tells its row and column: the encoder has no positions but what it finds out."""
-    side = round(coarse.shape[1] ** 0.5)
-    steps = torch.linspace(-1, 1, side, device=coarse.device)
-    target = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).view(1, -1, 2)
-    told = pupil.place(coarse).float()
-    return functional.smooth_l1_loss(told, target.expand_as(told))
+def _place_loss(pupil: Pupil, cells: Tensor) -> Tensor:
+    """Each cell tells where it is: the encoder has no positions but what it finds out."""
+    wanted = place_waves(round(cells.shape[1] ** 0.5), cells.device)
+    told = pupil.place(cells).float()
+    return functional.smooth_l1_loss(told, wanted.expand_as(told))

@@ -6,6 +6,7 @@ needed to load it.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,24 +21,23 @@ from transformers import (
 )
 
 from vlmcli.builtin import tokens
-from vlmcli.builtin.drawing import SIDE
-from vlmcli.builtin.labels import DenseHead
+from vlmcli.builtin.drawing import CELL, CHARS, SIDE
+from vlmcli.builtin.labels import PLACE_WAVES, DenseHead, IdealEye
 
-PATCH = 32
-"""Pixels of the side of what one image token stands for."""
-IMAGE_TOKENS = (SIDE // PATCH) ** 2
-_EMBED, _STAGES, _TEXT_WIDTH = 40, (1, 2, 4, 3), 256
+IMAGE_TOKENS = (SIDE // CELL) ** 2
+_EMBED, _STAGES, _TEXT_WIDTH = 40, (1, 2, 6), 256
 EYE_WIDTH = _EMBED * 2 ** (len(_STAGES) - 1)
 
-# After SmolVLM's, with a turn of any role, and content that is a string or a list.
+# After SmolVLM's, with a turn of any role, and content that is a string or a list; no blanks and no
+# newlines between, which would be tokens of their own.
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}"
-    "{{ message['role'] | capitalize }}: "
+    "{{ message['role'] | capitalize }}:"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% elif part['type'] == 'text' %}{{ part['text'] }}"
-    "{% endif %}{% endfor %}{% endif %}<end_of_utterance>\n{% endfor %}"
-    "{% if add_generation_prompt %}Assistant: {% endif %}"
+    "{% endif %}{% endfor %}{% endif %}<end_of_utterance>{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 
 
@@ -50,8 +50,8 @@ def config(tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
         hidden_size=EYE_WIDTH,  # what the connector asks for
         hidden_sizes=[_EMBED * 2**i for i in range(len(_STAGES))],
         depths=list(_STAGES),
-        focal_levels=[2, 2, 2, 2],
-        focal_windows=[3, 3, 3, 3],
+        focal_levels=[2] * len(_STAGES),
+        focal_windows=[3] * len(_STAGES),
         use_conv_embed=True,
         hidden_act="relu",
         mlp_ratio=3.0,
@@ -61,10 +61,10 @@ def config(tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
         vocab_size=len(tokenizer),
         hidden_size=_TEXT_WIDTH,
         intermediate_size=704,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=2048,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=8192,
         tie_word_embeddings=True,
         pad_token_id=pad,
         bos_token_id=tokenizer.bos_token_id,
@@ -93,31 +93,48 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
                 nn.init.zeros_(module.bias)
     # The eye's features are large beside the embeddings of words.
     nn.init.normal_(made.model.multi_modal_projector.linear_1.weight, std=0.1 * EYE_WIDTH**-0.5)
+    # At first every layer adds a little to the words, or what is to be copied drowns in noise.
+    for layer in made.model.language_model.layers:
+        for last in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            nn.init.normal_(last.weight, std=0.1 * last.weight[0].numel() ** -0.5)
     embedding = made.get_input_embeddings().weight
     nn.init.normal_(embedding, std=_TEXT_WIDTH**-0.5)
     return made
 
 
 class Pupil(nn.Module):
-    """The model with the heads of its training."""
+    """The model with what is thrown away after its training."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.model = build(tokenizer)
-        self.fine = DenseHead(EYE_WIDTH // 2, 16)
-        self.coarse = DenseHead(EYE_WIDTH, PATCH)
-        self.place = nn.Sequential(nn.LayerNorm(EYE_WIDTH), nn.Linear(EYE_WIDTH, 2))
-        self._cells = torch.empty(0)
-        layers = self.model.model.vision_tower.encoder.stages[2].layers
-        layers[-1].register_forward_hook(self._keep_cells)
+        self.dense = DenseHead(EYE_WIDTH)
+        self.place = nn.Sequential(nn.LayerNorm(EYE_WIDTH), nn.Linear(EYE_WIDTH, PLACE_WAVES))
+        self.ideal = IdealEye(_TEXT_WIDTH)
+        self._spelling = tokenizer.convert_tokens_to_ids(list(CHARS))
+        for module in self.model.model.vision_tower.modules():
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                module.forward = partial(_depthwise, module)  # type: ignore[method-assign]
 
-    def _keep_cells(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        self._cells = output
+    def spoken(self) -> Tensor:
+        """How the decoder spells each character of a picture: (len(CHARS), width)."""
+        words: Tensor = self.model.get_input_embeddings().weight
+        return words[self._spelling]
 
-    def see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(pictures, 3, height, width) -> features of cells of 16 and of 32 pixels."""
+    def see(self, pixels: Tensor) -> Tensor:
+        """(pictures, 3, height, width) -> (pictures, cells, EYE_WIDTH)."""
         seen = self.model.model.vision_tower(pixels, output_hidden_states=True)
-        return self._cells, seen.hidden_states[-1]
+        cells: Tensor = seen.hidden_states[-1]
+        return cells
+
+
+def _depthwise(module: nn.Conv2d, pixels: Tensor) -> Tensor:
+    """In fp32 on a CPU: the gradient of a wide kernel takes three times as long in bf16."""
+    if pixels.device.type != "cpu" or pixels.dtype != torch.bfloat16:
+        return nn.Conv2d.forward(module, pixels)
+    with torch.autocast("cpu", enabled=False):
+        floats = pixels.float().contiguous(memory_format=torch.channels_last)
+        return nn.Conv2d.forward(module, floats).to(pixels.dtype)
 
 
 def normalized(pixels: Tensor) -> Tensor:
@@ -147,7 +164,7 @@ def save_processor(folder: Path) -> None:
     }
     processor = {
         "processor_class": "LlavaProcessor",
-        "patch_size": PATCH,
+        "patch_size": CELL,
         "vision_feature_select_strategy": "full",
         "num_additional_image_tokens": 0,
         "image_token": tokens.IMAGE,

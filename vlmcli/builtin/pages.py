@@ -5,6 +5,7 @@ from random import Random
 from vlmcli.builtin.drawing import (
     CHARS,
     COLOR_NAMES,
+    LEAST_PRINT,
     SHAPES,
     SIDE,
     Canvas,
@@ -21,6 +22,10 @@ _DIGITS = "0123456789"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+HARDEST = 0.75
+"""The share of each difficulty in the hardest pages; with all of them at once little is learnt."""
+
+
 def page(rng: Random, faces: list[Face], level: float) -> Picture:
     """Lines of random words and numbers, and here and there a shape.
 
@@ -29,7 +34,7 @@ def page(rng: Random, faces: list[Face], level: float) -> Picture:
     """
 
     def hard() -> bool:
-        return rng.random() < level
+        return rng.random() < HARDEST * level
 
     size = (SIDE, SIDE)
     if hard() and rng.random() < 0.6:
@@ -55,9 +60,9 @@ def _line(canvas: Canvas, rng: Random, face: Face, top: float, ink: Color, *, ha
     unit = min(width, height) / SIDE
     size_px = round(unit * rng.choice((22, 26, 30)))
     if hard:
-        smallest = 9 * max(width, height) / SIDE
-        size_px = round(max(smallest, unit * 2 ** rng.uniform(3.3, 5.5)))
-        if rng.random() < 0.06:
+        smallest = 0.9 * LEAST_PRINT * max(width, height) / SIDE
+        size_px = round(max(smallest, unit * 2 ** rng.uniform(3.5, 5.5)))
+        if rng.random() < 0.12:
             size_px = round(unit * rng.uniform(48, 130))
     if size_px > 24:  # few sizes: loading a face at a new one is slow
         size_px -= size_px % 4

@@ -11,7 +11,7 @@ from vlmcli.builtin.fonts import Face
 from vlmcli.builtin.tokens import CANNOT_TELL
 from vlmcli.builtin.words import asked
 
-QUESTIONS_A_SCENE = 5
+QUESTIONS_A_SCENE = 8
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -31,7 +31,8 @@ class Scene:
     chat: bool = False
 
 
-KINDS = {"chart": 0.3, "sign": 0.22, "shapes": 0.2, "change": 0.08, "frames": 0.07, "unknown": 0.13}
+ONE_PICTURE = {"chart": 0.32, "sign": 0.14, "text": 0.22, "shapes": 0.2, "unknown": 0.12}
+MANY_PICTURES = {"change": 0.55, "frames": 0.45}
 _SYSTEMS = (
     "You are a helpful assistant.",
     "Be brief.",
@@ -41,12 +42,13 @@ _SYSTEMS = (
 )
 
 
-def scene(rng: Random, faces: list[Face], level: float) -> Scene:
-    """A scene for training; `level` from 0 (plain) to 1."""
-    (kind,) = rng.choices(list(KINDS), weights=list(KINDS.values()))
+def scene(rng: Random, faces: list[Face], level: float, *, many: bool) -> Scene:
+    """A scene for training, of one picture or of several; `level` from 0 (plain) to 1."""
+    kinds = MANY_PICTURES if many else ONE_PICTURE
+    (kind,) = rng.choices(list(kinds), weights=list(kinds.values()))
     pictures, pairs, times = _MAKERS[kind](rng, faces, level)
     pairs = list(pairs)
-    if kind != "unknown" and rng.random() < 0.35:
+    if kind not in ("unknown", "text") and rng.random() < 0.35:
         pairs[rng.randrange(len(pairs))] = (_beside_the_point(rng, kind), CANNOT_TELL)
     return Scene(
         kind,
@@ -56,6 +58,13 @@ def scene(rng: Random, faces: list[Face], level: float) -> Scene:
         system=rng.choice(_SYSTEMS) if rng.random() < 0.05 else "",
         chat=rng.random() < 0.1,
     )
+
+
+def short_sign(rng: Random, faces: list[Face]) -> Scene:
+    """A word or two, and the question of what they say."""
+    rows = signs.lines(rng, 0.0)
+    picture = signs.draw(rng, faces, 0.3, rows)
+    return Scene("sign", [picture], signs.pairs(rng, rows, 2)[:1])
 
 
 Made = tuple[Sequence[Picture], Pairs, Sequence[str]]
@@ -72,7 +81,13 @@ def _chart(rng: Random, faces: list[Face], level: float) -> Made:
 
 def _sign(rng: Random, faces: list[Face], level: float) -> Made:
     rows = signs.lines(rng, level)
-    return [signs.draw(rng, faces, level, rows)], signs.pairs(rng, rows, 3), ()
+    return [signs.draw(rng, faces, level, rows)], signs.pairs(rng, rows, 4), ()
+
+
+def _text(rng: Random, faces: list[Face], level: float) -> Made:
+    """More than is asked of a sign: reading is learnt from many letters, not from many pictures."""
+    rows = signs.paragraph(rng)
+    return [signs.draw(rng, faces, level, rows)], signs.pairs(rng, rows, 2)[:1], ()
 
 
 def _shapes(rng: Random, _faces: list[Face], level: float) -> Made:
@@ -83,12 +98,12 @@ def _shapes(rng: Random, _faces: list[Face], level: float) -> Made:
 
 
 def _change(rng: Random, _faces: list[Face], level: float) -> Made:
-    made = sequences.change(rng, level, 2)
+    made = sequences.change(rng, level, 3)
     return made.pictures, made.pairs, made.times
 
 
 def _frames(rng: Random, _faces: list[Face], level: float) -> Made:
-    made = sequences.frames(rng, level, 3)
+    made = sequences.frames(rng, level, 4)
     return made.pictures, made.pairs, made.times
 
 
@@ -100,6 +115,7 @@ def _unknown(rng: Random, faces: list[Face], _level: float) -> Made:
 _MAKERS = {
     "chart": _chart,
     "sign": _sign,
+    "text": _text,
     "shapes": _shapes,
     "change": _change,
     "frames": _frames,

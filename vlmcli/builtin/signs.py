@@ -4,7 +4,7 @@ from random import Random
 
 from vlmcli import wording
 from vlmcli.builtin import fonts
-from vlmcli.builtin.drawing import Canvas, Picture, readable_on, readable_pair
+from vlmcli.builtin.drawing import LEAST_PRINT, SIDE, Canvas, Picture, readable_on, readable_pair
 from vlmcli.builtin.fonts import Face
 from vlmcli.builtin.words import asked, cased, number, read, word
 
@@ -43,6 +43,18 @@ def lines(rng: Random, level: float, *, held_out: bool = False) -> list[str]:
     return rows
 
 
+def paragraph(rng: Random) -> list[str]:
+    """Two to eight lines of words and numbers."""
+    rows = []
+    for _ in range(rng.randrange(2, 9)):
+        row = word(rng)
+        for _ in range(rng.randrange(0, 4)):
+            more = number(rng) if rng.random() < 0.25 else word(rng)
+            row = f"{row} {more}" if len(row) + len(more) < 20 else row
+        rows.append(row)
+    return rows
+
+
 def draw(rng: Random, faces: list[Face], level: float, rows: list[str]) -> Picture:
     size = (320, 320)
     if rng.random() < level:
@@ -52,7 +64,7 @@ def draw(rng: Random, faces: list[Face], level: float, rows: list[str]) -> Pictu
     face = rng.choice(faces)
     longest = max(fonts.font(face, 100).getlength(row) for row in rows) / 100
     most = min(size[0] * 0.94 / longest, size[1] * 0.9 / (1.3 * len(rows)))
-    least = max(10 * max(size) / 320, 9)
+    least = LEAST_PRINT * max(size) / SIDE
     share = rng.uniform(0.3, 1.0) if rng.random() < level else rng.uniform(0.75, 1.0)
     size_px = max(7, int(min(most, max(least, most * share))))
     step = size_px * rng.uniform(1.1, 1.3)

@@ -6,42 +6,50 @@ from random import Random
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vlmcli.builtin import batches, fonts, samples, tokens
+from vlmcli.builtin import batches, fonts, pages, samples, tokens
 from vlmcli.builtin.batches import Lesson, Seen
 from vlmcli.builtin.checkpoints import Progress
 
-SCENES_TO_HARDEST = 6000
-"""Steps of answering until the scenes are as hard as they get."""
-Step = tuple[Seen, Lesson | None]
+STEPS_TO_HARDEST = 4000
+"""Steps until the scenes are as hard as they get."""
+SHARE_OF_MANY = 0.2
+"""Of the steps, those with scenes of several pictures: apart, as they are several times as long."""
+COPIES = 0.5
+"""Until so many short signs are spelt right, nothing else is asked: all other answers build on
+copying, and rows of few tokens teach it several times as fast."""
+SHORT = 4
+"""So many short signs take the time of a scene."""
+Step = tuple[Seen, Lesson]
 
 
 class Supply(IterableDataset[Step]):
     """Steps, each as hard as `follow` last said."""
 
-    def __init__(self, seed: str, tiles: int, scenes: int) -> None:
-        self._seed, self._tiles, self._scenes = seed, tiles, scenes
-        # Shared with the workers: level of the pages, whether to ask, level of the scenes.
-        self._state = get_context("spawn").Array("d", 3)
+    def __init__(self, seed: str, pages: int, scenes: int) -> None:
+        self._seed, self._pages, self._scenes = seed, pages, scenes
+        # Shared with the workers: level of the pages, whether to see, level of the scenes, and
+        # whether copying is still to be learnt.
+        self._state = get_context("spawn").Array("d", 4)
 
     def follow(self, progress: Progress) -> None:
-        hardness = min(1.0, progress.answer_step / SCENES_TO_HARDEST)
-        self._state[:] = [progress.level, progress.stage == "answer", hardness]
+        hardness = min(1.0, progress.asked / STEPS_TO_HARDEST)
+        sees, copying = progress.stage == "answer", progress.copied < COPIES
+        self._state[:] = [progress.level, sees, hardness, copying and not sees]
 
     def __iter__(self) -> Iterator[Step]:
         worker = get_worker_info()
         rng = Random(f"{self._seed} {worker.id if worker else 0}")
         faces, packer = fonts.training_faces(), _packer()
         while True:
-            level, asks, hardness = self._state[:]
-            # The quarters of these pages are used up before the level is looked at again.
-            for seen in batches.tiles(rng, faces, level, self._tiles):
-                yield seen, self._lesson(rng, faces, packer, hardness) if asks else None
-                _, asks, hardness = self._state[:]
-
-    def _lesson(
-        self, rng: Random, faces: list[fonts.Face], packer: batches.Packer, hardness: float
-    ) -> Lesson:
-        return packer.pack([samples.scene(rng, faces, hardness) for _ in range(self._scenes)])
+            level, sees, hardness, copying = self._state[:]
+            seen = batches.stack([pages.page(rng, faces, level) for _ in range(self._pages)])
+            if copying:
+                scenes = [samples.short_sign(rng, faces) for _ in range(SHORT * self._scenes)]
+            else:
+                many = rng.random() < SHARE_OF_MANY
+                count = max(1, self._scenes // 2 if many else self._scenes)
+                scenes = [samples.scene(rng, faces, hardness, many=many) for _ in range(count)]
+            yield seen, packer.pack(scenes, rng, sparse=not sees)
 
 
 def _packer() -> batches.Packer:

@@ -1,8 +1,9 @@
 """`python -m vlmcli.builtin.train`: draws, trains, keeps checkpoints, exports.
 
-First the eye alone, on pages of print, from easy to hard; then questions and answers with the
-labels kept beside. It goes on from its checkpoint until it is stopped; `--finish MINUTES` then
-brings the learning rate down to nothing and writes the model.
+First the eye learns on pages of print, from easy to hard, to name what is there, while the decoder
+learns to answer questions from the labels; then the decoder answers from what the eye sees. It goes
+on from its checkpoint until it is stopped; `--finish MINUTES` then brings the learning rate down to
+nothing and writes the model.
 """
 
 import argparse
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from vlmcli.builtin import checkpoints, export, lessons, tokens
+from vlmcli.builtin.batches import Lesson, Seen
 from vlmcli.builtin.checkpoints import Progress
 from vlmcli.builtin.model import Pupil
 from vlmcli.builtin.supply import Step, Supply, loader
@@ -28,8 +31,10 @@ KNOWS_PRINT, WIDENING = 0.6, 0.004
 """Above this share of characters named right, the pages get harder, by so much a step."""
 DENSE_WEIGHT = 0.25
 """Of the labels of the renderer, beside the answers."""
-READS = 0.8
-"""The difficulty of the pages, from 0 to 1, from which on questions are asked."""
+MATCH_WEIGHT = 0.5
+"""Of what an eye without mistakes would hand to the decoder."""
+READS = 0.9
+"""The share of characters named right in the hardest pages from which on the eye is asked."""
 
 
 def main() -> None:
@@ -54,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--finish", type=float, metavar="MINUTES", help="end the training in these")
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--tiles", type=int, default=8, help="quarters of pages a step and process")
-    parser.add_argument("--scenes", type=int, default=4, help="scenes a step and process")
+    parser.add_argument("--pages", type=int, default=2, help="pages a step and process")
+    parser.add_argument("--scenes", type=int, default=6, help="scenes a step and process")
+    parser.add_argument("--looks", type=int, default=2, help="of their pictures, in stage look")
     parser.add_argument("--stage", choices=("look", "answer"), help="go to this stage now")
     parser.add_argument("--save-minutes", type=float, default=5.0)
     parser.add_argument("--port", type=int, default=29417)
@@ -111,7 +117,7 @@ class _Course:
         log, started, saved = _Log(), time.monotonic(), time.monotonic()
         options = self.options
         seed = f"{options.seed} {self.rank} {self.progress.step}"
-        supply = Supply(seed, options.tiles, options.scenes)
+        supply = Supply(seed, options.pages, options.scenes)
         supply.follow(self.progress)
         steps = loader(supply, options.workers)
         before, begun = self.progress.seconds, self.progress.finished % 1
@@ -150,33 +156,41 @@ class _Course:
     def _step(self, drawn: Step) -> lessons.Counts:
         progress = self.progress
         self._set_rate()
+        pages, lesson = drawn[0].to(self.device), drawn[1].to(self.device)
         with torch.autocast(self.device, torch.bfloat16):
-            seen, lesson = drawn
-            loss, counts = lessons.look(self.pupil, seen.to(self.device))
-            progress.pictures += self.options.tiles * self.ranks // 4
-            if lesson is not None:
-                spoken, more = lessons.answer(
-                    self.pupil, lesson.to(self.device), dense_weight=DENSE_WEIGHT
-                )
-                loss = DENSE_WEIGHT * loss + spoken
-                counts |= more
-                progress.pictures += len(lesson.seen.pixels) * self.ranks
-                progress.answer_step += 1
+            loss, counts = self._looked_and_told(pages, lesson)
+        progress.asked += 1
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._share_gradients()
         torch.nn.utils.clip_grad_norm_(self.pupil.parameters(), CLIP)
         self.optimizer.step()
-        counts["loss"], counts["steps"] = float(loss.detach()), 1.0
+        counts["all"], counts["all steps"] = float(loss.detach()), 1.0
         self._widen(counts)
         progress.step += 1
         return counts
 
+    def _looked_and_told(self, pages: Seen, lesson: Lesson) -> tuple[Tensor, lessons.Counts]:
+        progress, pupil = self.progress, self.pupil
+        sees = progress.stage == "answer"
+        shown = lesson.seen if sees else lesson.seen.first(self.options.looks)
+        seen = pages + shown
+        progress.pictures += len(seen.pixels) * self.ranks
+        dense, cells, counts = lessons.look(pupil, seen)
+        match, more = lessons.match(pupil, cells, seen)
+        counts |= more
+        if not sees:
+            told, more = lessons.imagine(pupil, lesson)
+            if signs := more.get("imagined n sign"):
+                right = more["imagined ok sign"] / signs
+                progress.copied += 0.02 * (right - progress.copied)
+            return dense + MATCH_WEIGHT * match + told, counts | more
+        told, more = lessons.answer(pupil, lesson, cells[len(pages.pixels) :])
+        return DENSE_WEIGHT * (dense + MATCH_WEIGHT * match) + 2 * told, counts | more
+
     def _set_rate(self) -> None:
         since = self.progress.step - self.first_step  # the moments of the optimizer may be new
         rate = self.options.rate * min(1.0, (since + 1) / 100)
-        if self.progress.stage == "answer":  # the decoder starts from nothing then
-            rate *= min(1.0, (self.progress.answer_step + 20) / 200)
         if self.options.finish:
             rate *= max(0.01, 1 - self.progress.finished)
         for group in self.optimizer.param_groups:
@@ -194,15 +208,15 @@ class _Course:
             gradient.copy_(part.view_as(gradient))
 
     def _widen(self, counts: lessons.Counts) -> None:
-        """Make the pages harder as soon as these are read; then go on to questions."""
+        """Make the pages harder as soon as these are read; then ask the eye."""
         progress = self.progress
-        shared = torch.tensor([counts["page fine char"], counts["page chars"]])
+        shared = torch.tensor([counts["char"], counts["chars"]])
         if self.ranks > 1:
             dist.all_reduce(shared)
         progress.char += 0.03 * (float(shared[0] / shared[1].clamp(min=1)) - progress.char)
         if progress.char > KNOWS_PRINT:
             progress.level = min(1.0, progress.level + WIDENING)
-        if progress.stage == "look" and progress.level >= READS:
+        if progress.stage == "look" and progress.level >= 1 and progress.char > READS:
             progress.stage = "answer"
 
     def _save(self) -> None:
@@ -226,19 +240,24 @@ class _Log:
     def write(self, progress: Progress) -> None:
         sums, seconds = self._sums, time.monotonic() - self._since
         speed = (progress.pictures - self._pictures) / seconds if self._pictures >= 0 else 0.0
-        chars, things = sums["page chars"], max(1.0, sums["page things"])
+        steps, chars = sums["all steps"], max(1.0, sums["chars"])
+        things = max(1.0, sums["things"])
         parts = [
             f"{progress.seconds / 60:.1f} min step {progress.step} {progress.stage}",
             f"level {progress.level:.2f} pictures {progress.pictures} ({speed:.1f}/s)",
-            f"loss {sums['loss'] / sums['steps']:.3f}",
-            f"page: fine {sums['page fine char'] / chars:.3f} char {sums['page char'] / chars:.3f}",
-            f"found {sums['page found'] / chars:.3f} false {sums['page false'] / chars:.3f}",
-            f"thing {sums['page thing'] / things:.2f} color {sums['page color'] / things:.2f}",
+            f"loss {sums['all'] / steps:.3f} char {sums['char'] / chars:.3f}",
+            f"found {sums['found'] / chars:.3f} false {sums['false'] / chars:.3f}",
+            f"thing {sums['thing'] / things:.2f} color {sums['color'] / things:.2f}",
+            f"match {sums['match'] / steps:.3f}",
         ]
-        if sums.get("answer steps"):
-            parts.append(f"answer loss {sums['answer loss'] / sums['answer steps']:.3f} exact:")
-            kinds = sorted(key[2:] for key in sums if key.startswith("n "))
-            parts += [f"{kind} {sums[f'ok {kind}'] / sums[f'n {kind}']:.2f}" for kind in kinds]
+        for told in ("", "imagined "):
+            if asked := sums.get(f"{told}steps"):
+                parts.append(f"{told}answers: loss {sums[f'{told}loss'] / asked:.3f} exact")
+                counted = f"{told}n "
+                kinds = sorted(key.removeprefix(counted) for key in sums if key.startswith(counted))
+                for kind in kinds:
+                    right = sums[f"{told}ok {kind}"] / sums[f"{counted}{kind}"]
+                    parts.append(f"{kind} {right:.2f}")
         sys.stdout.write(" ".join(parts) + "\n")
         sys.stdout.flush()
         self._sums, self._since, self._pictures = {}, time.monotonic(), progress.pictures

@@ -25,6 +25,12 @@ QUESTIONS = (
     "|is there a bicycle|how many cats|how many cars are there|what is behind the tree"
     "|is it day or night"
 )
+ABOUT_ANYTHING = (
+    "is there a {}|where is the {}|how many {}s are there|what color is the {}|is the {} open"
+    "|who owns the {}|what is next to the {}|is that a {}|what kind of {} is this|find the {}"
+    "|how old is the {}|can you see a {}|is there any {} here|which {} is this|why is the {} here"
+    "|what does the {} mean|is it a {} or a {}|what is the {} doing|tell me about the {}"
+)
 QUESTIONS_HELD_OUT = (
     "is there a horse|how many birds are there|what is the median|who won the game"
     "|what kind of tree is that|is the woman smiling|which language is this"
@@ -47,6 +53,10 @@ def question(rng: Random, *, held_out: bool = False) -> str:
         return rng.choice(STORY)
     if kind < 0.2:
         return asked(rng, JAPANESE)
+    if kind < 0.45:  # about anything
+        while (name := word(rng).lower()) in ("bar", "sign", "label"):
+            pass
+        return asked(rng, ABOUT_ANYTHING).replace("{}", name)
     return asked(rng, QUESTIONS)
 
 
