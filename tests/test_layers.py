@@ -20,10 +20,11 @@ LAYERS = (
     "diagnosis management",
     "backends",
     "bulk wire index training",
-    "config output sources images video hub device wording",
+    "config output sources video hub device wording",
+    "images",
     "models",
-    "configfile formats interrupts memory settings web",  # what hub, sources, config are made of
-    "errors messages",
+    "configfile formats interrupts memory settings transcript web",  # of these hub, … are made
+    "errors messages timecodes",
     "vlmcli",
 )
 LEVEL = {unit: -depth for depth, units in enumerate(LAYERS) for unit in units.split()}

@@ -21,6 +21,7 @@ from vlmcli.errors import ExitCode, OutputError, UsageError, VlmError
 COMMANDS = {
     "caption": ("vlmcli.commands.caption", "One caption for each picture."),
     "ask": ("vlmcli.commands.ask", "Answer a question about one picture, or several together."),
+    "video": ("vlmcli.commands.video", "Describe a clip, or answer a question about it."),
     "models": ("vlmcli.commands.models", "The models on this machine: list, fetch, show, remove."),
     "doctor": ("vlmcli.commands.doctor", "Say what works on this machine and what does not."),
 }

@@ -6,6 +6,10 @@ FORMATS = "JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, ICO, HEIC and PDF"
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".avif", ".gif"}
 SUFFIXES |= {".tif", ".tiff", ".bmp", ".ico", ".heic", ".heif", ".pdf"}
 
+CLIP_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts"}
+CLIP_SUFFIXES |= {".mts", ".flv", ".wmv", ".ogv", ".3gp", ".mxf", ".h264", ".264", ".h265", ".hevc"}
+CLIP_SUFFIXES |= {".ivf", ".obu", ".vob", ".dv", ".mjpeg", ".y4m"}
+
 HEAD_BYTES = 1024  # a PDF may start with this much of something else
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 ICO_MAGIC = b"\0\0\1\0"

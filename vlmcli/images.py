@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Pixels = PIL.Image.Image
 
 # The first four need no further plugin, so the common ones come first. MPO opens as JPEG.
-_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
 
 # 144 dpi makes 10-point print 20 pixels high, which vision models read, and a letter page 1.9 MP.
 _PDF_SCALE = 144 / 72
@@ -70,13 +70,13 @@ def decode(name: str, data: bytes, *, max_pixels: int, page: int | None = None) 
     elif page is not None:
         raise InputError(f"{name}: only a PDF has pages")
     else:
-        with _damage_reported(name):
-            pixels = _rgb(_load(name, data, max_pixels))
+        with damage_reported(name):
+            pixels = as_seen(_load(name, data, max_pixels))
         yield Image(name, pixels, digest)
 
 
 @contextmanager
-def _damage_reported(name: str) -> Iterator[None]:
+def damage_reported(name: str) -> Iterator[None]:
     """Turns what a decoder raises into InputError, and drops what it warns about."""
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -106,8 +106,8 @@ def _load(name: str, data: bytes, max_pixels: int) -> Pixels:
             # Image.open would decode an icon at once, and one may hold a PNG of any size.
             image = IcoImagePlugin.IcoFile(BytesIO(data)).frame(0)
         else:
-            image = PIL.Image.open(BytesIO(data), formats=_PILLOW_FORMATS)
-        _check_size(name, image.size, max_pixels)
+            image = PIL.Image.open(BytesIO(data), formats=PILLOW_FORMATS)
+        check_size(name, image.size, max_pixels)
         image.load()
     return image
 
@@ -120,12 +120,12 @@ def _load_heif(name: str, data: bytes, max_pixels: int) -> Pixels:
             f"{name}: HEIC needs one more package", hint='pip install "vlmcli[heif]"'
         ) from error
     container = open_heif(BytesIO(data))
-    _check_size(name, container.size, max_pixels)
+    check_size(name, container.size, max_pixels)
     image: Pixels = container.to_pillow()
     return image
 
 
-def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
+def check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise InputError(
@@ -165,7 +165,7 @@ def _quiet_stderr() -> Iterator[None]:
             os.close(saved)
 
 
-def _rgb(image: Pixels) -> Pixels:
+def as_seen(image: Pixels) -> Pixels:
     """What a person would see: upright, in sRGB, on white, and without metadata."""
     profile = image.info.get("icc_profile")
     image = _upright(image)
@@ -259,7 +259,7 @@ def _opened_pdf(name: str, data: bytes) -> Iterator["PdfDocument"]:
         raise InputError(
             f"{name}: PDF needs one more package", hint='pip install "vlmcli[pdf]"'
         ) from error
-    with _pdfium_lock, _damage_reported(name):
+    with _pdfium_lock, damage_reported(name):
         try:
             document = PdfDocument(data)
         except PdfiumError as error:

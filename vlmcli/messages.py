@@ -48,12 +48,34 @@ class Image:
         return self.pixels.height
 
 
-Part = Text | Image
+@dataclass(frozen=True, slots=True)
+class Video:
+    """Frames of one clip in the order of time, each as an Image is, and of one size.
+
+    `times_s` are those of the frames, `duration_s` is that of the whole clip, in seconds.
+    """
+
+    name: str
+    frames: tuple["Pixels", ...]
+    times_s: tuple[float, ...]
+    duration_s: float
+
+    @property
+    def width(self) -> int:
+        return self.frames[0].width
+
+    @property
+    def height(self) -> int:
+        return self.frames[0].height
+
+
+Part = Text | Image | Video
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation: who speaks, and texts and images in the order they are seen."""
+    """One turn of a conversation: who speaks, and texts, images and clips in the order they are
+    seen."""
 
     role: Role
     content: tuple[Part, ...]
@@ -61,6 +83,10 @@ class Message:
     @property
     def images(self) -> tuple[Image, ...]:
         return tuple(part for part in self.content if isinstance(part, Image))
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        return tuple(part for part in self.content if isinstance(part, Video))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -72,14 +98,24 @@ def system(text: str) -> Message:
     return Message("system", (Text(text),))
 
 
-def user(text: str | Text, images: Sequence[Image] = ()) -> Message:
-    """A question about pictures; the pictures come first, which is what models are trained on."""
-    return Message("user", (*images, text if isinstance(text, Text) else Text(text)))
+def user(text: str | Text, seen: Sequence[Image | Video] = ()) -> Message:
+    """A question about pictures and clips, which come first: models are trained on that order."""
+    return Message("user", (*seen, text if isinstance(text, Text) else Text(text)))
 
 
 def images_of(conversation: Sequence[Message]) -> tuple[Image, ...]:
     """Every picture of a conversation, in order."""
     return tuple(image for message in conversation for image in message.images)
+
+
+def seen_of(conversation: Sequence[Message]) -> tuple[Image | Video, ...]:
+    """Every picture and clip of a conversation, in order."""
+    return tuple(p for message in conversation for p in message.content if not isinstance(p, Text))
+
+
+def videos_of(conversation: Sequence[Message]) -> tuple[Video, ...]:
+    """Every clip of a conversation, in order."""
+    return tuple(video for message in conversation for video in message.videos)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ import re
 import stat
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -27,6 +28,7 @@ from vlmcli.errors import InputError, shown
 from vlmcli.formats import FORMATS, HEAD_BYTES, SUFFIXES, is_picture, seems
 
 ACCEPTED = "paths, globs, folders, http(s)://, data:, - (stdin) and clip: (clipboard) are read"
+CLIPS = "vlm video answers about clips"
 _CHUNK_BYTES = 1 << 20
 _NEIGHBOURS = 5_000  # names looked through for a near miss: 20 ms
 
@@ -165,25 +167,49 @@ def read(source: Source, *, max_bytes: int, timeout_s: float) -> bytes:
 
     `max_bytes` caps what comes from a URL, stdin or a pipe, not a file that is on disk anyway.
     """
+    return _given(source, partial(_gather, source), max_bytes, timeout_s)
+
+
+def copy(source: Source, to: BinaryIO, *, max_bytes: int, timeout_s: float) -> None:
+    """Write what `source` gives into a file, whatever it is; the limits are those of `read`."""
+
+    def write(chunks: Iterable[bytes], most: int) -> bytes:
+        size = 0
+        for chunk in chunks:
+            size += to.write(chunk)
+            if size > most:
+                raise web.too_large(source.name, most)
+        return b""
+
+    _given(source, write, max_bytes, timeout_s)
+
+
+def _given(
+    source: Source,
+    gather: Callable[[Iterable[bytes], int], bytes],
+    max_bytes: int,
+    timeout_s: float,
+) -> bytes:
+    """What `gather` makes of the chunks of `source`, and of how many bytes they may be."""
     try:
         match source.kind:
             case "url":
                 return web.fetch(
                     source.location,
-                    lambda chunks: _gather(source, chunks, max_bytes),
+                    lambda chunks: gather(chunks, max_bytes),
                     max_bytes=max_bytes,
                     timeout_s=timeout_s,
                 )
             case "data":
-                return _gather(source, [_data_of(source)], sys.maxsize)
+                return gather([_data_of(source)], sys.maxsize)
             case "clipboard":
-                return _gather(source, [_clipboard()], sys.maxsize)
+                return gather([_clipboard()], sys.maxsize)
             case "stdin":
-                return _gather(source, _chunks(stdin()), max_bytes)
+                return gather(_chunks(stdin()), max_bytes)
             case "path":
                 with Path(source.location).open("rb") as file:
                     on_disk = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                    return _gather(source, _chunks(file), sys.maxsize if on_disk else max_bytes)
+                    return gather(_chunks(file), sys.maxsize if on_disk else max_bytes)
     except OSError as error:
         raise _unreadable(source.name, error) from error
     except MemoryError as error:
@@ -213,8 +239,9 @@ def _check_head(source: Source, head: bytes) -> None:
     if not is_picture(head):
         what = seems(head)
         gives = f": the URL gives {what}" if what and source.kind == "url" else ""
-        seems_so = what and not gives
-        hint = f"it seems to be {what}; vlm reads {FORMATS}" if seems_so else f"vlm reads {FORMATS}"
+        hint = f"vlm reads {FORMATS}"
+        if what and not gives:
+            hint = f"it seems to be {what}; {CLIPS if what == 'a video' else hint}"
         raise InputError(f"{shown(source.name)}: not a picture{gives}", hint=hint)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
 from vlmcli.errors import InputError
-from vlmcli.messages import Image, Message, Part, Role, Text
+from vlmcli.messages import Image, Message, Part, Role, Text, Video
 
 ReadImage = Callable[[str], Image]
 
@@ -26,6 +26,8 @@ def to_json(conversation: Sequence[Message]) -> list[dict[str, Any]]:
 def _part_to_json(part: Part) -> dict[str, Any]:
     if isinstance(part, Image):
         return {"type": "image", "image": part.again or part.name}
+    if isinstance(part, Video):
+        return {"type": "video", "video": part.name}
     return {"type": "text", "text": part.text}
 
 

@@ -1,5 +1,6 @@
 """The words that vlm itself puts into a conversation: caption prompts, and the language."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +18,11 @@ CAPTION_STYLES = {
     "tags": "List keywords for this image, separated by commas, and nothing else.",
     "story": "Tell a short story that this image could illustrate.",
 }
+
+VIDEO = "Describe what happens in this video."
+"""What is asked about a clip if nothing else is."""
+SEQUENCE = "These are frames from a video in temporal order."
+"""What stands before the frames of a clip for a model that knows pictures only."""
 
 # By ISO 639-1 code: the English name, which every model knows, and the language's own.
 LANGUAGES = {
@@ -55,6 +61,13 @@ LANGUAGES = {
 def caption(style: str) -> Text:
     """The prompt of a caption style, marked so that models without instructions know it."""
     return Text(CAPTION_STYLES[style], caption_style=style)
+
+
+def frame_times(times_s: Sequence[float]) -> list[str]:
+    """What stands before each frame of a clip: t=1.5s, or t=1.52s where they are that close."""
+    gaps = [after - before for before, after in itertools.pairwise(times_s)]
+    digits = 1 if min(gaps, default=1) >= 0.1 else 2
+    return [f"t={time:.{digits}f}s" for time in times_s]
 
 
 def instructed(

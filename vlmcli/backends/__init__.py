@@ -17,6 +17,15 @@ BACKENDS = {"local": "vlmcli.backends.local.engine"}
 
 
 @dataclass(frozen=True, slots=True)
+class FrameBudget:
+    """How many frames of a clip a model is shown if the user does not say: at most `frames`, and no
+    more than `fps` a second."""
+
+    frames: int = 16
+    fps: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """A loaded model. `generate` answers one conversation and streams: Delta, …, Done.
 
@@ -31,6 +40,7 @@ class Engine:
     revision: str | None = None
     why: str = ""
     note: str = ""
+    budget: Callable[[], FrameBudget] = FrameBudget
 
     @property
     def label(self) -> str:
@@ -53,13 +63,24 @@ class ImagePreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would be sent to a model: the exact prompt text, and what each image becomes."""
+    """What would be sent to a model: the exact prompt text, and what each image becomes.
 
-    model: str
-    revision: str | None
+    A clip is one of the images, whose size is that of a frame.
+    """
+
     prompt: str
     prompt_tokens: int
     images: tuple[ImagePreview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A model without its weights: `preview` shows what `Engine.generate` would give it."""
+
+    model: str
+    revision: str | None
+    budget: Callable[[], FrameBudget]
+    preview: Callable[[Sequence[Message]], Preview]
 
 
 def load(settings: Settings) -> Engine:
@@ -70,10 +91,10 @@ def load(settings: Settings) -> Engine:
     return engine
 
 
-def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
-    """What `generate` would be given, without loading any weights."""
-    shown: Preview = _backend("local").preview(settings, conversation)
-    return shown
+def read(settings: Settings) -> Reader:
+    """The model that the settings name, without its weights. Raises ModelError."""
+    reader: Reader = _backend("local").read(settings)
+    return reader
 
 
 def _backend(name: str) -> "ModuleType":

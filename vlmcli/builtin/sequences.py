@@ -132,7 +132,7 @@ def frames(rng: Random, level: float, count: int) -> Sequence:
         shape = shapes.moved(mover, dx * part, dy * part)
         drawn.append(shapes.draw(rng, level, on, [shape]))
     found = [_frame_pair(rng, mover, way, still=still) for _ in range(count)]
-    return Sequence(tuple(drawn), tuple(found), _times(rng, number) if rng.random() < 0.6 else ())
+    return Sequence(tuple(drawn), tuple(found), _times(rng, number) if rng.random() < 0.8 else ())
 
 
 def _frame_pair(rng: Random, mover: Shape, way: str, *, still: bool) -> Ask:
@@ -147,8 +147,11 @@ def _frame_pair(rng: Random, mover: Shape, way: str, *, still: bool) -> Ask:
 def _times(rng: Random, count: int) -> tuple[str, ...]:
     """Times before the frames, as programs write them."""
     step, start = rng.uniform(0.1, 5), rng.uniform(0, 2)
-    form = rng.choice(_TIMES)
     times = [start + step * i for i in range(count)]
+    if rng.random() < 0.5:  # as vlm does
+        first, *more = [f"{time}\n" for time in wording.frame_times(times)]
+        return (f"{wording.SEQUENCE}\n{first}", *more)
+    form = rng.choice(_TIMES)
     return tuple(
         form.format(time, n=i + 1, m=int(time // 60), s=time % 60) for i, time in enumerate(times)
     )

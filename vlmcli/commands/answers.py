@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from vlmcli import __version__, backends, output, wire
-from vlmcli.backends import Engine
-from vlmcli.messages import Done, Image, Message, images_of
+from vlmcli.backends import Engine, ImagePreview, Reader
+from vlmcli.messages import Done, Image, Message, Video, seen_of, videos_of
 from vlmcli.settings import Settings
 
 
@@ -57,18 +57,20 @@ def finish(engine: Engine, done: Done, settings: Settings, name: str = "") -> No
 def record(
     engine: Engine, conversation: Sequence[Message], text: str, done: Done
 ) -> dict[str, object]:
-    """What `--json` says of an answer; about several images seen together, lists."""
-    images = images_of(conversation)
+    """What `--json` says of an answer; about several images or clips seen together, lists."""
+    seen, videos = seen_of(conversation), videos_of(conversation)
+    images = [one for one in seen if isinstance(one, Image)]
     fields: dict[str, object] = {
-        "file": _each(images, "name"),
+        "file": _each(seen, "name"),
         "text": text,
         "finish_reason": done.reason,
         "model": engine.model,
         "revision": engine.revision,
         "prompt": "\n".join(conversation[-1].texts),
-        "width": _each(images, "width"),
-        "height": _each(images, "height"),
-        "sha256": _each(images, "sha256"),
+        "width": _each(seen, "width"),
+        "height": _each(seen, "height"),
+        **({"sha256": _each(images, "sha256")} if images else {}),
+        **({"clips": [_clip(video) for video in videos]} if videos else {}),
         "image_tokens": done.image_tokens,
         "prompt_tokens": done.prompt_tokens,
         "new_tokens": done.new_tokens,
@@ -81,28 +83,35 @@ def record(
     return fields | ({"note": engine.note} if engine.note else {})
 
 
-def _each(images: Sequence[Image], attribute: str) -> object:
-    values = [getattr(image, attribute) for image in images]
+def _each(seen: Sequence[Image | Video], attribute: str) -> object:
+    values = [getattr(one, attribute) for one in seen]
     return values[0] if len(values) == 1 else values
 
 
-def dry_run(conversation: Sequence[Message], settings: Settings) -> None:
+def _clip(video: Video) -> dict[str, object]:
+    """Of a clip, what the model saw: the times of the frames, in seconds."""
+    return {
+        "file": video.name,
+        "duration": round(video.duration_s, 3),
+        "frames": [round(time_s, 3) for time_s in video.times_s],
+    }
+
+
+def dry_run(reader: Reader, conversation: Sequence[Message], settings: Settings) -> None:
     """What would be sent to the model: the conversation, its images, and the exact prompt text."""
-    preview = backends.preview(settings, conversation)
+    preview = reader.preview(conversation)
+    seen = list(zip(seen_of(conversation), preview.images, strict=True))
+    videos = [_clip(one) | _became(became) for one, became in seen if isinstance(one, Video)]
     shown = {
-        "model": preview.model,
-        "revision": preview.revision,
+        "model": reader.model,
+        "revision": reader.revision,
         "messages": wire.to_json(conversation),
         "images": [
-            {
-                "image": image.name,
-                "size": image.size,
-                "resized": image.resized,
-                "tiles": image.tiles,
-                "image_tokens": image.image_tokens,
-            }
-            for image in preview.images
+            {"image": one.name, **_became(became), "tiles": became.tiles}
+            for one, became in seen
+            if isinstance(one, Image)
         ],
+        **({"clips": videos} if videos else {}),
         "prompt": preview.prompt,
         "prompt_tokens": preview.prompt_tokens,
     }
@@ -110,3 +119,7 @@ def dry_run(conversation: Sequence[Message], settings: Settings) -> None:
         output.record(shown)
     else:
         output.document(shown)
+
+
+def _became(image: ImagePreview) -> dict[str, object]:
+    return {"size": image.size, "resized": image.resized, "image_tokens": image.image_tokens}

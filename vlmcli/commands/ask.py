@@ -1,15 +1,13 @@
 """`vlm ask`: one question about one picture, or about several seen together."""
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vlmcli.commands.arguments import names_a_file
 from vlmcli.commands.options import DryRun, Recursive, app_of
 from vlmcli.errors import UsageError, shown
-from vlmcli.formats import SUFFIXES
 
 EXAMPLE = 'for example: vlm ask chart.png "highest bar?"'
 
@@ -63,6 +61,7 @@ def ask(
             hint="leave out files, -i, -p, -r and the question",
         )
 
+    from vlmcli import backends
     from vlmcli.commands import answers, asking
 
     if messages is None:
@@ -70,7 +69,7 @@ def ask(
     else:
         conversation = asking.read_conversation(messages, settings)
     if dry_run:
-        answers.dry_run(conversation, settings)
+        answers.dry_run(backends.read(settings), conversation, settings)
     else:
         answers.show(answers.load(settings), conversation, settings)
 
@@ -85,7 +84,7 @@ def files_and_question(
         files, question = [*arguments[:-1], *attached], arguments[-1]
     else:
         raise UsageError("no question was asked", hint=EXAMPLE)
-    if prompt is None and _names_a_picture(question):
+    if prompt is None and names_a_file(question):
         raise UsageError(
             f"the question comes last, and {shown(question)} is none", hint=f"or use -p; {EXAMPLE}"
         )
@@ -94,20 +93,6 @@ def files_and_question(
     if not question.strip():
         raise UsageError("the question is empty", hint=EXAMPLE)
     return files, question
-
-
-def _names_a_picture(text: str) -> bool:
-    """Whether the last argument is, beyond doubt, something to look at."""
-    if text in ("-", "clip:") or text.startswith("data:image/"):
-        return True
-    if not re.search(r"\s", text):
-        name = text.lower().partition("#page=")[0]
-        if name.startswith(("http://", "https://")) or name.endswith(tuple(SUFFIXES)):
-            return True
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long for a name, or with a NUL: words
-        return False
 
 
 app = app_of(ask)

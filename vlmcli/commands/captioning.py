@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vlmcli import messages, output, sources, wording
-from vlmcli.backends import Engine
+from vlmcli import backends, messages, output, sources, wording
+from vlmcli.backends import Engine, Reader
 from vlmcli.commands import answers, pictures
 from vlmcli.errors import ExitCode, InputError
 from vlmcli.messages import Image, Text
@@ -23,6 +23,7 @@ class Job:
     dry_run: bool = False
     failures: int = field(default=0, init=False)
     _engine: Engine | None = field(default=None, init=False)
+    _reader: Reader | None = field(default=None, init=False)
 
     def run(self, files: Sequence[str]) -> ExitCode:
         """Caption them all; INPUT if any failed. One file that is bad raises its InputError."""
@@ -65,7 +66,8 @@ class Job:
             [messages.user(self.words, [image])], self.settings.system, self.settings.lang
         )
         if self.dry_run:
-            answers.dry_run(conversation, self.settings)
+            self._reader = self._reader or backends.read(self.settings)
+            answers.dry_run(self._reader, conversation, self.settings)
             return
         self._engine = self._engine or answers.load(self.settings)
         named = self.with_filename if self.with_filename is not None else not alone

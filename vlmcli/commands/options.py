@@ -68,8 +68,23 @@ def _default_of(name: str) -> str:
     return f" [default: {default}]" if shown else ""
 
 
+OPTIONAL = "[="
+"""Starts the metavar of an option whose value can be left out, and is joined to it with a =."""
+
+
 class Command(TyperCommand):
     """A command whose help groups its options: its own first, then the settings by panel."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # As GNU's tools do it: without a =, what comes next is no value but the next argument.
+        alone = {
+            flag
+            for parameter in self.params
+            if (parameter.metavar or "").startswith(OPTIONAL)
+            for flag in parameter.opts
+        }
+        rest: list[str] = super().parse_args(ctx, [f"{a}=" if a in alone else a for a in args])
+        return rest
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         arguments = (p.metavar for p in self.params if p.param_type_name == "argument")

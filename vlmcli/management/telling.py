@@ -136,7 +136,8 @@ def _picture(entry: Entry, settings: Settings) -> ImagePreview | None:
     chosen = replace(chosen, origins={**settings.origins, "revision": "default"})
     try:
         with output.status("counting what a picture costs"):
-            preview = backends.preview(chosen, [messages.user("What is it?", [_example()])])
+            reader = backends.read(chosen)
+            preview = reader.preview([messages.user("What is it?", [_example()])])
     except VlmError:
         return None
     return preview.images[0]

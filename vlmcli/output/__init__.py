@@ -11,6 +11,7 @@ from vlmcli.messages import Done
 from vlmcli.output.abilities import Abilities, abilities
 from vlmcli.output.downloads import downloads, size
 from vlmcli.output.footer import Meter, progress, status
+from vlmcli.output.pictures import show_picture
 from vlmcli.output.report import Finding, State, report
 from vlmcli.output.streaming import PlainPrinter, stream
 from vlmcli.output.table import Column, ago, facts, row, table
@@ -37,6 +38,7 @@ __all__ = [
     "record",
     "report",
     "row",
+    "show_picture",
     "size",
     "stats",
     "status",

@@ -1,23 +1,26 @@
-"""What the terminal of stdout can show, as far as the environment tells: nothing is asked of it."""
+"""What a terminal can show, as far as the environment tells: nothing is asked of it."""
 
 import os
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TextIO
 
 from vlmcli.output.terminal import console, encoding
 
+KITTY, ITERM, SIXEL = "kitty graphics", "iTerm2 pictures", "sixel"
+HALF_BLOCKS = "half blocks"
+
 # In which words of the environment a terminal that draws pictures names itself; "" is any value.
-_KITTY, _ITERM, _SIXEL = "kitty graphics", "iTerm2 pictures", "sixel"
 _NAMES = (
-    (_KITTY, "TERM", ("xterm-kitty", "xterm-ghostty")),
-    (_KITTY, "TERM_PROGRAM", ("ghostty",)),
-    (_KITTY, "KITTY_WINDOW_ID", ("",)),
-    (_KITTY, "KONSOLE_VERSION", ("",)),
-    (_ITERM, "TERM_PROGRAM", ("iTerm.app", "WezTerm", "mintty")),
-    (_ITERM, "LC_TERMINAL", ("iTerm2",)),
-    (_SIXEL, "TERM", ("foot", "foot-direct", "mlterm", "contour", "yaft-256color")),
+    (KITTY, "TERM", ("xterm-kitty", "xterm-ghostty")),
+    (KITTY, "TERM_PROGRAM", ("ghostty",)),
+    (KITTY, "KITTY_WINDOW_ID", ("",)),
+    (KITTY, "KONSOLE_VERSION", ("",)),
+    (ITERM, "TERM_PROGRAM", ("iTerm.app", "WezTerm", "mintty")),
+    (ITERM, "LC_TERMINAL", ("iTerm2",)),
+    (SIXEL, "TERM", ("foot", "foot-direct", "mlterm", "contour", "yaft-256color")),
 )
 
 
@@ -48,33 +51,44 @@ def abilities(environment: Mapping[str, str] = os.environ) -> Abilities:
     size = shutil.get_terminal_size()
     term = environment.get("TERM", "")
     screen = console(sys.stdout)
-    colours, why_plain = "", ""
+    shown, why_plain = colours(sys.stdout, environment), ""
     if not is_terminal:
         why_plain = "stdout is not a terminal"
     elif screen is None:
         why_plain = f"TERM is {term}" if charset.lower().startswith("utf") else f"only {charset}"
     elif environment.get("NO_COLOR"):
         why_plain = "NO_COLOR is set"
-    else:
-        colours = screen.color_system or ""
     return Abilities(
         is_terminal,
         size.columns,
         size.lines,
         charset,
         term,
-        colours,
-        pictures=_pictures(environment, "half blocks" if colours else "") if screen else "",
+        shown,
+        pictures=pictures(sys.stdout, environment),
         why_plain=why_plain,
     )
 
 
-def _pictures(environment: Mapping[str, str], otherwise: str) -> str:
+def colours(file: TextIO, environment: Mapping[str, str] = os.environ) -> str:
+    """rich's name for the colours that `file` shows: "truecolor", "256"; empty if it shows none."""
+    screen = console(file)
+    return "" if screen is None or environment.get("NO_COLOR") else screen.color_system or ""
+
+
+def pictures(file: TextIO, environment: Mapping[str, str] = os.environ) -> str:
+    """How `file` shows pictures: KITTY, ITERM, SIXEL or HALF_BLOCKS; empty if it cannot."""
+    if console(file) is None:
+        return ""
+    return _protocol(environment) or (HALF_BLOCKS if colours(file, environment) else "")
+
+
+def _protocol(environment: Mapping[str, str]) -> str:
     # Within these the outer terminal's variables are still seen, and its pictures are not.
     if "TMUX" in environment or environment.get("TERM", "").startswith(("screen", "tmux")):
-        return otherwise
+        return ""
     for protocol, variable, values in _NAMES:
         value = environment.get(variable)
         if value is not None and (value in values or "" in values):
             return protocol
-    return otherwise
+    return ""

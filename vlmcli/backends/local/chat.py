@@ -1,17 +1,17 @@
 """Messages -> inputs by the model's own chat template, with every word and every image kept."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import jinja2
 
-from vlmcli.backends.local import literal
+from vlmcli.backends.local import frames, literal
 from vlmcli.backends.local.inputs import REFUSALS, Prompt, blind, checked, refused
 from vlmcli.backends.local.processors import Processor
 from vlmcli.errors import ModelError
-from vlmcli.messages import Image, Message, images_of
+from vlmcli.messages import Image, Message, Part, Text, Video, seen_of, videos_of
 
 Chat = list[dict[str, Any]]
 
@@ -29,6 +29,17 @@ def template_of(processor: Processor) -> str | None:
 
 def prepare(processor: Processor, conversation: Sequence[Message], template: str) -> Prompt:
     """The inputs for a conversation. Raises ModelError, or InputError if the processor refuses."""
+    videos = videos_of(conversation)
+    if videos and frames.takes_video(processor, template):
+        with suppress(ModelError):  # it lost the clip: pictures are not lost
+            return _prepare(processor, conversation, template, frames.video_options(videos))
+    options = frames.one_tile_each(processor) if videos else {}
+    return _prepare(processor, frames.as_pictures(processor, conversation), template, options)
+
+
+def _prepare(
+    processor: Processor, conversation: Sequence[Message], template: str, options: dict[str, Any]
+) -> Prompt:
     chat = _accepted(processor, _chat(processor, conversation, template), template)
     text = _render(processor, chat, template)
     _check_images_rendered(processor, chat, template, text)
@@ -40,24 +51,30 @@ def prepare(processor: Processor, conversation: Sequence[Message], template: str
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
+            processor_kwargs=options,
         )
     except REFUSALS as error:
-        raise refused(processor, images_of(conversation), error) from error
-    return checked(processor, text, dict(inputs), len(images_of(conversation)))
+        raise refused(processor, seen_of(conversation), error) from error
+    return checked(processor, text, dict(inputs), len(seen_of(conversation)))
 
 
 def _chat(processor: Processor, conversation: Sequence[Message], template: str) -> Chat:
     chat = []
     for message in conversation:
         texts = iter(literal.protect(processor, message.texts, template))
-        content = [
-            {"type": "image", "image": part.pixels}
-            if isinstance(part, Image)
-            else {"type": "text", "text": next(texts)}
-            for part in message.content
-        ]
+        content = [_part(part, texts) for part in message.content]
         chat.append({"role": message.role, "content": content})
     return chat
+
+
+def _part(part: Part, texts: Iterator[str]) -> dict[str, Any]:
+    match part:
+        case Image():
+            return {"type": "image", "image": part.pixels}
+        case Video():
+            return {"type": "video", "video": list(part.frames)}
+        case Text():
+            return {"type": "text", "text": next(texts)}
 
 
 def _render(processor: Processor, chat: Chat, template: str) -> str:
@@ -120,7 +137,7 @@ def _as_it_is(chat: Chat) -> Chat:
 def _texts_as_strings(chat: Chat) -> Chat:
     return [
         turn
-        if any(part["type"] == "image" for part in turn["content"])
+        if any(part["type"] != "text" for part in turn["content"])
         else {**turn, "content": "\n".join(part["text"] for part in turn["content"])}
         for turn in chat
     ]
@@ -140,10 +157,10 @@ def _without_system_turn(chat: Chat) -> Chat:
 
 
 def _check_images_rendered(processor: Processor, chat: Chat, template: str, text: str) -> None:
-    """Never answer blind: the prompt must change when any one image is left out of it."""
+    """Never answer blind: the prompt must change when any one image or clip is left out."""
     for at, turn in enumerate(chat):
         for place, part in enumerate(turn["content"]):
-            if isinstance(part, str) or part["type"] != "image":
+            if isinstance(part, str) or part["type"] == "text":
                 continue
             rest = [*turn["content"][:place], *turn["content"][place + 1 :]]
             without = [*chat[:at], {**turn, "content": rest}, *chat[at + 1 :]]

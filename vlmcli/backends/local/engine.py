@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 
 from vlmcli import device as devices
 from vlmcli import hub, output
-from vlmcli.backends import Engine, Preview
+from vlmcli.backends import Engine, Preview, Reader
 from vlmcli.backends.local import decode, processors, prompt, suits
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
@@ -58,20 +58,22 @@ def load(settings: Settings) -> Engine:
         why=device.why,
         note=ref.note,
         generate=generate,
+        budget=partial(prompt.frame_budget, processor, ref.folder),
     )
 
 
-def preview(settings: Settings, conversation: Sequence[Message]) -> Preview:
-    """What the model would be given; reads its processor, none of its weights."""
+def read(settings: Settings) -> Reader:
+    """The model's processor, without its weights."""
     ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
     processor = _processor(ref, settings)
-    ready = prompt.prepare(processor, conversation)
-    return Preview(
-        model=ref.name,
-        revision=ref.revision,
-        prompt=ready.text,
-        prompt_tokens=ready.prompt_tokens,
-        images=prompt.preview_images(processor, conversation, ready),
+
+    def preview(conversation: Sequence[Message]) -> Preview:
+        ready = prompt.prepare(processor, conversation)
+        seen = prompt.preview_images(processor, conversation, ready)
+        return Preview(ready.text, ready.prompt_tokens, seen)
+
+    return Reader(
+        ref.name, ref.revision, partial(prompt.frame_budget, processor, ref.folder), preview
     )
 
 

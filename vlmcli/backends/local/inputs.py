@@ -7,7 +7,9 @@ from typing import Any
 from vlmcli.backends.local import literal
 from vlmcli.backends.local.processors import Processor
 from vlmcli.errors import InputError, ModelError, shown
-from vlmcli.messages import Image
+from vlmcli.messages import Image, Video
+
+_PIXELS = ("pixel_values", "flattened_patches", "pixel_values_videos")
 
 # What a processor may raise for inputs that it does not take.
 REFUSALS = (ValueError, TypeError, IndexError, KeyError, RuntimeError)
@@ -27,13 +29,13 @@ class Prompt:
 
 
 def checked(processor: Processor, text: str, inputs: dict[str, Any], image_count: int) -> Prompt:
-    """The prompt, once it is sure that every image is in it and that it fits the model.
+    """The prompt, once it is sure that every image and clip is in it and that it fits the model.
 
     Raises ModelError if the model would answer blind, InputError if the prompt is too long.
     """
     ids = inputs.get("input_ids")
     prompt_tokens = 0 if ids is None else int(ids.shape[1])
-    seen = any(key in inputs for key in ("pixel_values", "flattened_patches"))
+    seen = any(key in inputs for key in _PIXELS)
     image_tokens = count_image_tokens(processor, inputs)
     if image_count and (not seen or (image_tokens is not None and image_tokens < image_count)):
         raise blind(processor)
@@ -47,11 +49,12 @@ def checked(processor: Processor, text: str, inputs: dict[str, Any], image_count
 
 
 def count_image_tokens(processor: Processor, inputs: dict[str, Any]) -> int | None:
-    """None where a picture takes no place in the prompt."""
+    """Of pictures and clips; None where a picture takes no place in the prompt."""
     token, ids = processor.image_token_id, inputs.get("input_ids")
     if token is None or ids is None:
         return None
-    return int((ids == token).sum())
+    found = {token, processor.video_token_id} - {None}
+    return sum(int((ids == one).sum()) for one in found)
 
 
 def blind(processor: Processor) -> ModelError:
@@ -62,7 +65,7 @@ def blind(processor: Processor) -> ModelError:
     )
 
 
-def refused(processor: Processor, images: Sequence[Image], error: Exception) -> InputError:
+def refused(processor: Processor, images: Sequence[Image | Video], error: Exception) -> InputError:
     """The error of a processor that does not take these pictures (too narrow, too small, …)."""
     names = ", ".join(shown(image.name) for image in images[:3])
     reason = " ".join(str(error).split())[:200]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmcli import wording
-from vlmcli.backends.local import literal
+from vlmcli.backends.local import frames, literal
 from vlmcli.backends.local.inputs import REFUSALS, Prompt, checked, count_image_tokens, refused
 from vlmcli.backends.local.processors import Processor
 from vlmcli.errors import ModelError
@@ -37,7 +37,7 @@ def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
             f"{processor.name} has no chat template: it takes one question and no system prompt",
             hint="take a model that chats",
         )
-    (message,) = conversation
+    (message,) = frames.as_pictures(processor, conversation)
     images = [image.pixels for image in message.images]
     text = _plain_text(processor, message)
     if len(images) > 1 and not _sees_several(processor, text, images):

@@ -49,6 +49,20 @@ class Processor:
         return None
 
     @property
+    def video_processor(self) -> Any | None:
+        """What takes a video; None where the family has none, or it needs what is not here."""
+        found = getattr(self.combined, "video_processor", None)
+        return None if isinstance(found, _NoVideo) else found
+
+    @property
+    def video_token_id(self) -> int | None:
+        """The token that stands for a piece of a video in the prompt, if the family has one."""
+        for owner in (self.config, self.combined):
+            if isinstance(found := getattr(owner, "video_token_id", None), int):
+                return found
+        return None
+
+    @property
     def context_tokens(self) -> int | None:
         """The longest prompt and answer together, in tokens, if the configuration says so."""
         return number(self.config.get_text_config(decoder=True), "max_position_embeddings") or None

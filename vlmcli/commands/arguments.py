@@ -1,0 +1,22 @@
+"""What a word of the command line is: something to look at, or a question."""
+
+import re
+from pathlib import Path
+
+from vlmcli.formats import CLIP_SUFFIXES, SUFFIXES
+
+_FILES = tuple(SUFFIXES | CLIP_SUFFIXES)
+
+
+def names_a_file(text: str) -> bool:
+    """Whether an argument is, beyond doubt, something to look at."""
+    if text in ("-", "clip:") or text.startswith("data:image/"):
+        return True
+    if not re.search(r"\s", text):
+        name = text.lower().partition("#page=")[0]
+        if name.startswith(("http://", "https://")) or name.endswith(_FILES):
+            return True
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL: words
+        return False

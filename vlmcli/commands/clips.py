@@ -1,0 +1,78 @@
+"""Arguments -> open clips and pictures, through sources, video and images."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from vlmcli import images, sources, video
+from vlmcli.errors import InputError, UsageError, shown
+from vlmcli.formats import HEAD_BYTES, is_picture, seems
+from vlmcli.messages import Image
+from vlmcli.settings import Settings
+from vlmcli.sources import Source
+from vlmcli.video import Clip
+
+
+@contextmanager
+def opened(arguments: Sequence[str], settings: Settings) -> Iterator[list[Clip | Image]]:
+    """Everything that the arguments name, in order; clips stay open. Raises InputError."""
+    with ExitStack() as stack:
+        seen: list[Clip | Image] = []
+        for argument in arguments:
+            if Path(argument).is_dir():
+                raise InputError(f"{shown(argument)}: a folder", hint=f"name clips: {argument}/*")
+            for source in sources.find(argument):
+                if isinstance(source, InputError):
+                    raise source
+                seen += _opened(source, settings, stack)
+        if not any(not isinstance(one, Image) for one in seen):
+            raise UsageError("there is no clip among the files", hint="vlm ask is for pictures")
+        yield seen
+
+
+def _opened(source: Source, settings: Settings, stack: ExitStack) -> list[Clip | Image]:
+    file = _file(source, settings, stack)
+    head = _head(source, file)
+    if is_picture(head) and not video.moves(file):
+        data = file.read_bytes() if isinstance(file, Path) else file.read()
+        found = images.decode(source.name, data, max_pixels=settings.max_pixels, page=source.page)
+        return [*found]
+    what = seems(head)
+    if what and what not in ("a video", "a video or a sound"):
+        raise InputError(f"{shown(source.name)}: not a video", hint=f"it seems to be {what}")
+    clip = video.opened(
+        source.name, file, animated=is_picture(head), max_pixels=settings.max_pixels
+    )
+    return [stack.enter_context(clip)]
+
+
+def _file(source: Source, settings: Settings, stack: ExitStack) -> Path | BinaryIO:
+    """Something that can be sought in: the file itself, or a copy of what comes but once."""
+    if source.kind == "path" and Path(source.location).is_file():
+        return Path(source.location)
+    copy: BinaryIO = stack.enter_context(tempfile.TemporaryFile(prefix="vlm-"))  # noqa: SIM115
+    sources.copy(
+        source, copy, max_bytes=settings.max_download_bytes, timeout_s=settings.url_timeout
+    )
+    copy.seek(0)
+    return copy
+
+
+def _head(source: Source, file: Path | BinaryIO) -> bytes:
+    """The first bytes, unread again. Raises InputError if there are none."""
+    try:
+        if isinstance(file, Path):
+            with file.open("rb") as opened_file:
+                head = opened_file.read(HEAD_BYTES)
+        else:
+            head = file.read(HEAD_BYTES)
+            file.seek(0, os.SEEK_SET)
+    except OSError as error:
+        raise InputError(f"{shown(source.name)}: {(error.strerror or '').lower()}") from error
+    if not head:
+        hint = "pipe a clip in, and name - only once" if source.kind == "stdin" else ""
+        raise InputError(f"{shown(source.name)} is empty", hint=hint)
+    return head

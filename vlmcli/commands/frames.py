@@ -1,0 +1,78 @@
+"""The frames that the model saw, for the user: as files, and side by side on one sheet."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL.Image import Image as Pixels
+
+from vlmcli import output
+from vlmcli.errors import InputError, OutputError, UsageError, shown
+from vlmcli.messages import Video
+from vlmcli.timecodes import clock
+from vlmcli.video.sheet import contact_sheet
+
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_QUALITY = 95
+
+
+def check(folder: str | None, sheet: str | None) -> None:
+    """Fail before any work if frames cannot go where they are to go."""
+    if sheet and not sheet.lower().endswith(SHEET_SUFFIXES):
+        raise UsageError(
+            f"--sheet={sheet}: not the name of a picture", hint=f"end it in {SHEET_SUFFIXES[0]}"
+        )
+    if sheet and not Path(sheet).parent.is_dir():
+        raise UsageError(f"--sheet={sheet}: there is no folder {Path(sheet).parent}")
+    if folder is not None:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"--frames {shown(folder)}: {reason}") from error
+
+
+def keep(videos: Sequence[Video], folder: str | None, sheet: str | None) -> None:
+    """Write the frames into `folder`, and show the `sheet` ("": here) where they are asked for."""
+    if folder is not None:
+        _write_each(videos, Path(folder))
+    if sheet is not None:
+        _show_sheet(videos, sheet)
+
+
+def _write_each(videos: Sequence[Video], folder: Path) -> None:
+    """As CLIP-0012.500s.jpg: in a listing they stand in the order of time."""
+    for number, video in enumerate(videos, 1):
+        stem = _stem(video)
+        if any(_stem(other) == stem for other in videos if other is not video):
+            stem = f"{number}-{stem}"
+        for time_s, frame in zip(video.times_s, video.frames, strict=True):
+            _save(frame, folder / f"{stem}-{time_s:08.3f}s.jpg")
+
+
+def _stem(video: Video) -> str:
+    name = Path(video.name.rstrip("/")).stem
+    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip("-. ") or "clip"
+
+
+def _show_sheet(videos: Sequence[Video], sheet: str) -> None:
+    several = len(videos) > 1
+    labelled = [
+        (f"{_stem(video)} {clock(time_s)}" if several else clock(time_s), frame)
+        for video in videos
+        for time_s, frame in zip(video.times_s, video.frames, strict=True)
+    ]
+    picture = contact_sheet(labelled)
+    if not sheet and output.show_picture(picture, sys.stderr):
+        return
+    path = Path(sheet or f"{_stem(videos[0])}-sheet.png")
+    _save(picture, path)
+    output.note(f"the frames are in {shown(str(path))}")
+
+
+def _save(picture: Pixels, path: Path) -> None:
+    try:
+        picture.save(path, quality=_QUALITY)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"{shown(str(path))} cannot be written", hint=reason) from error
