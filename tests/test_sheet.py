@@ -124,7 +124,7 @@ def test_a_long_label_stays_in_its_cell_and_keeps_its_ends() -> None:
         sheet = contact_sheet([(label, frame), ("", frame)], width=400)
         (cell, other) = box_of_each(sheet, 2, 1)
         assert ink(other.crop((0, 112, other.width, other.height))) == 0
-        assert sheet.crop((200, 0, 203, sheet.height)).convert("L").getextrema()[1] < 64
+        assert ink(sheet.crop((200, 0, 203, sheet.height))) == 0
         return cell.crop((0, cell.height - 16, cell.width, cell.height))
 
     middle = "a" * 300

@@ -92,7 +92,7 @@ def difference(one: Image.Image, other: Image.Image) -> int:
     """The most by which a channel of a pixel differs; the sizes must be the same."""
     assert one.size == other.size
     extremes = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getextrema()
-    return max(most for _, most in extremes)  # type: ignore[misc, union-attr]
+    return max(most for _, most in extremes)  # type: ignore[misc]
 
 
 # what reads it back
@@ -148,7 +148,7 @@ def from_sixel(text: str) -> Image.Image:
 
 def from_half_blocks(text: str) -> Image.Image:
     """Two pixels a character; a line whose lower ones have no colour has only upper ones."""
-    rows: list[list[Colour]] = []
+    rows: list[tuple[Colour, ...]] = []
     for line in text.removesuffix("\r\n").split("\r\n"):
         assert line.endswith("\x1b[0m")
         cells: list[tuple[Colour, Colour]] = []

@@ -1,5 +1,6 @@
 """`vlm video` through the front door: what is asked, what is shown, what is written."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -195,6 +196,18 @@ def test_a_sheet_goes_into_a_file_where_no_terminal_shows_it(
         assert sheet.width > 600 and sheet.height > 200
     assert run("video", clip, "--sheet=mine.jpg")[0] == 0
     assert Path("mine.jpg").stat().st_size > 1000
+
+
+def test_a_sheet_of_windows_has_a_frame_of_each(
+    windows,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+) -> None:
+    assert windows(f"--sheet={tmp_path / 'one.png'}")[0] == 0
+    with Pixels.open(tmp_path / "one.png") as sheet:
+        background = sheet.getpixel((0, 0))
+        row = [sheet.getpixel((x, 60)) for x in range(sheet.width)]
+    edges = sum(a != background and b == background for a, b in itertools.pairwise(row))
+    assert edges == 3
 
 
 def test_a_dry_run_tells_times_sizes_and_tokens_and_loads_no_weights(

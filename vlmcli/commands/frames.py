@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL.Image import Image as Pixels
@@ -14,6 +15,7 @@ from vlmcli.video.sheet import contact_sheet
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _QUALITY = 95
+_GLIMPSE = (480, 480)
 
 
 def check(folder: str | None, sheet: str | None) -> None:
@@ -32,16 +34,8 @@ def check(folder: str | None, sheet: str | None) -> None:
             raise InputError(f"--frames {shown(folder)}: {reason}") from error
 
 
-def keep(videos: Sequence[Video], folder: str | None, sheet: str | None) -> None:
-    """Write the frames into `folder`, and show the `sheet` ("": here) where they are asked for."""
-    if folder is not None:
-        _write_each(videos, Path(folder))
-    if sheet is not None:
-        _show_sheet(videos, sheet)
-
-
-def _write_each(videos: Sequence[Video], folder: Path) -> None:
-    """As CLIP-0012.500s.jpg: in a listing they stand in the order of time."""
+def write_each(videos: Sequence[Video], folder: Path) -> None:
+    """Write the frames as CLIP-0012.500s.jpg: in a listing they stand in the order of time."""
     for number, video in enumerate(videos, 1):
         stem = _stem(video)
         if any(_stem(other) == stem for other in videos if other is not video):
@@ -55,8 +49,17 @@ def _stem(video: Video) -> str:
     return "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip("-. ") or "clip"
 
 
-def _show_sheet(videos: Sequence[Video], sheet: str) -> None:
-    several = len(videos) > 1
+def glimpse(video: Video) -> Video:
+    """The middle frame of a clip, small: of a long one, a sheet has room for one a window."""
+    middle = len(video.frames) // 2
+    small = video.frames[middle].copy()
+    small.thumbnail(_GLIMPSE)
+    return replace(video, frames=(small,), times_s=(video.times_s[middle],))
+
+
+def show_sheet(videos: Sequence[Video], sheet: str) -> None:
+    """Show the frames side by side: in the terminal if it can and no file is named, else there."""
+    several = len({video.name for video in videos}) > 1
     labelled = [
         (f"{_stem(video)} {clock(time_s)}" if several else clock(time_s), frame)
         for video in videos

@@ -81,6 +81,8 @@ class Watch:
     def _answer_once(self, seen: Sequence[Clip | Image], spans: Sequence[Span]) -> None:
         model = self._model()
         conversation = self._conversation(seen, spans, model)
+        if self.show.sheet is not None:
+            frames.show_sheet(conversation[-1].videos, self.show.sheet)
         if isinstance(model, Reader):
             answers.dry_run(model, conversation, self.settings)
         else:
@@ -97,7 +99,9 @@ class Watch:
         parts = [
             one if isinstance(one, Image) else self._take(one, next(ends), choice) for one in seen
         ]
-        frames.keep([p for p in parts if isinstance(p, Video)], self.show.folder, self.show.sheet)
+        if self.show.folder is not None:
+            videos = [part for part in parts if isinstance(part, Video)]
+            frames.write_each(videos, Path(self.show.folder))
         return self._asked(parts)
 
     def _choice(self, spans: Sequence[Span], model: Engine | Reader) -> Choice:
@@ -151,6 +155,7 @@ class Watch:
         model = self._model()
         if not done and not self.show.dry_run:
             self._write(transcript.head(self.show.form))
+        glimpses: list[Video] = []
         with output.progress(len(windows) - done) as bar:
             for number, window in enumerate(windows[done:], done + 1):
                 try:
@@ -159,12 +164,16 @@ class Watch:
                     if clip.readable_to_s is None or number == 1:
                         raise
                     self._warn_once(str(error))
-                    return
+                    break
+                if self.show.sheet is not None:
+                    glimpses.append(frames.glimpse(conversation[-1].videos[0]))
                 if isinstance(model, Reader):
                     answers.dry_run(model, conversation, self.settings)
                 else:
                     self._answer_window(model, conversation, number, window)
                 bar.advance()
+        if self.show.sheet is not None:
+            frames.show_sheet(glimpses, self.show.sheet)
 
     def _answer_window(
         self, engine: Engine, conversation: list[Message], number: int, window: Span
