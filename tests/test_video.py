@@ -236,6 +236,7 @@ def test_a_dry_run_tells_times_sizes_and_tokens_and_loads_no_weights(
         (("--fps", "0"), "--fps: '0' is not a number above 0"),
         (("--fps", "fast"), "--fps: 'fast' is not a number above 0"),
         (("--max-frames", "1.5"), "--max-frames: '1.5' is not a whole number from 1"),
+        (("--max-frames", "1001"), "--max-frames: '1001' is not a whole number from 1, up to 1000"),
         (("--start", "1:99"), "--start 1:99: "),
         (("--start", "5", "--end", "5"), "--end 0:05 is not after --start 0:05"),
         (("--start", "9"), "--start 0:09: .*clip.mp4 lasts 0:08; start earlier"),

@@ -13,6 +13,8 @@ from vlmcli.transcript import Form
 
 EXAMPLE = 'for example: vlm video clip.mp4 "what happens?"'
 _TIME = "TIME"
+MOST_FRAMES = 1000
+"""No model is made for more, and each takes up to 3 MB of memory."""
 
 
 def video(
@@ -128,8 +130,9 @@ def _number(flag: str, text: str | None, kind: type[int] | type[float]) -> Any:
         value = kind(text)
     except ValueError:
         value = kind(0)
-    if not 0 < value < 1_000_000:
+    if not 0 < value <= MOST_FRAMES:
         what = "a whole number from 1" if kind is int else "a number above 0"
+        what = f"{what}, up to {MOST_FRAMES}"
         raise UsageError(f"{flag}: {text!r} is not {what}")
     return value
 

@@ -79,9 +79,8 @@ def sixel(picture: "Picture") -> str:
         for colour in np.unique(band):
             dots = ((band == colour) * bits).sum(axis=0, dtype=np.uint8)  # (W,)
             layer = (dots + ord("?")).tobytes().decode().rstrip("?")
-            layers.append(
-                f"#{colour}" + _LONG_RUNS.sub(lambda run: f"!{len(run[0])}{run[1]}", layer)
-            )
+            short = _LONG_RUNS.sub(lambda run: f"!{len(run[0])}{run[1]}", layer)
+            layers.append(f"#{colour}{short}")
         bands.append("$".join(layers))
     size = f'"1;1;{picture.width};{picture.height}'
     return f"\x1bP0;1q{size}{''.join(palette)}{'-'.join(bands)}\x1b\\\n"
@@ -137,7 +136,8 @@ def _at_most(picture: "Picture", width: int) -> "Picture":
     from PIL.Image import Resampling
 
     height = max(1, round(picture.height * width / picture.width))
-    return picture.resize((width, height), Resampling.LANCZOS, reducing_gap=3.0)
+    # Lanczos would draw a dark line around a bright frame, and in half blocks that is a wide one.
+    return picture.resize((width, height), Resampling.HAMMING, reducing_gap=3.0)
 
 
 def _width(file: TextIO) -> tuple[int, int]:

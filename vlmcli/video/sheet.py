@@ -11,8 +11,9 @@ _BACKGROUND, _INK = (24, 24, 26), (222, 222, 222)
 _GAP = 6  # pixels between cells, and around them all
 _NARROWEST = 64  # pixels of a cell: in fewer, no time can be read
 _SMALLEST_FONT = 13  # below it, the space between a name and a time is lost
-_SHAPES = (0.5, 3.0)  # width to height of a cell; frames of other shapes get bars
-_SHEET_SHAPE, _TALLEST_SHAPE = 4 / 3, 1.2  # width to height: what is aimed at, and what still does
+# Shapes are width to height. A frame that is narrower or wider than any cell gets bars.
+_NARROWEST_SHAPE, _WIDEST_SHAPE = 0.5, 3.0
+_SHEET_SHAPE, _LEAST_SHEET_SHAPE = 4 / 3, 1.2  # what is aimed at, and what will do
 
 _Font = ImageFont.FreeTypeFont
 
@@ -25,9 +26,8 @@ def contact_sheet(
     `frames` are (label, picture), at least one. The sheet is `width` pixels wide, RGB. All cells
     are of one size; a picture keeps its shape and stands on the lower edge of its cell.
     """
-    shape = min(
-        max(median(frame.width / frame.height for _, frame in frames), _SHAPES[0]), _SHAPES[1]
-    )
+    usual_shape = median(frame.width / frame.height for _, frame in frames)
+    shape = min(max(usual_shape, _NARROWEST_SHAPE), _WIDEST_SHAPE)
     columns = _columns(len(frames), shape, max(1, (width - _GAP) // (_NARROWEST + _GAP)))
     cell_width = max(1, (width - _GAP) // columns - _GAP)
     cell_height = max(1, round(cell_width / shape))
@@ -57,7 +57,7 @@ def _columns(count: int, shape: float, most: int) -> int:
     for columns in range(1, min(count, most) + 1):
         rows = math.ceil(count / columns)
         sheet_shape = shape * columns / rows
-        if sheet_shape >= _TALLEST_SHAPE:
+        if sheet_shape >= _LEAST_SHEET_SHAPE:
             empty = columns * rows / count - 1
             options.append((abs(math.log(sheet_shape / _SHEET_SHAPE)) + 4 * empty, columns))
     return min(options)[1] if options else min(count, most)
