@@ -241,7 +241,7 @@ def _check_head(source: Source, head: bytes) -> None:
         gives = f": the URL gives {what}" if what and source.kind == "url" else ""
         hint = f"vlm reads {FORMATS}"
         if what and not gives:
-            hint = f"it seems to be {what}; {CLIPS if what == 'a video' else hint}"
+            hint = f"it seems to be {what}; {CLIPS if what.startswith('a video') else hint}"
         raise InputError(f"{shown(source.name)}: not a picture{gives}", hint=hint)
 
 

@@ -133,6 +133,11 @@ class Packer:
             tuple(kinds),
         )
 
+    def length(self, scene: Scene) -> int:
+        """About how many tokens the row of a scene has, packed sparsely."""
+        kept = _kept(stack(scene.pictures).truth, Random(0))
+        return len(self._row(scene, kept, Random(0)).ids)
+
     def _row(self, scene: Scene, kept: Sequence[Sequence[int]], misspelt: Random) -> "_Row":
         spell = self._speller
         row = _Row()

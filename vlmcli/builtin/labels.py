@@ -109,6 +109,21 @@ class IdealEye(nn.Module):
         drawn: Tensor = self.chars(slots + first).sum(2) + self.things(things) + where
         return spelt + drawn
 
+    def at(self, truth: Truth, spoken: Tensor, cells: Tensor) -> Tensor:
+        """Of some cells alone, counted over all pictures: (cells, width). Most slots are empty, and
+        only those that are not are looked up."""
+        slots = by_cell(truth.slots)
+        where = self.place(place_waves(truth.things.shape[-1], slots.device))
+        where = where[cells % slots.shape[1]]
+        slots = slots.flatten(0, 1)[cells]
+        cell, slot = slots.nonzero(as_tuple=True)
+        held = slots[cell, slot]
+        empty = self.chars.weight.view(_DOWN * _ACROSS, 1 + len(CHARS), -1)[:, 0]
+        chars = self.chars(slot * (1 + len(CHARS)) + held) - empty[slot]
+        things = (truth.things * (1 + len(COLOR_NAMES)) + truth.colors).flatten()[cells]
+        seen: Tensor = self.things(things) + where + empty.sum(0)
+        return seen.index_add(0, cell, spoken[held - 1] + chars)
+
 
 def by_cell(slots: Tensor) -> Tensor:
     """(pictures, slots down, slots across) -> (pictures, cells, slots of a cell)."""

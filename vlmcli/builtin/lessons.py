@@ -29,17 +29,19 @@ def match(pupil: Pupil, cells: Tensor, seen: Seen) -> tuple[Tensor, Counts]:
 
 def imagine(pupil: Pupil, lesson: Lesson) -> tuple[Tensor, Counts]:
     """Answer the questions from the labels instead of the pictures."""
-    loss, counts = _answers(pupil, lesson, pupil.ideal(lesson.seen.truth, pupil.spoken()))
+    given = pupil.ideal.at(lesson.seen.truth, pupil.spoken(), lesson.cells)
+    loss, counts = _answers(pupil, lesson, given)
     return loss, {f"imagined {key}": value for key, value in counts.items()}
 
 
 def answer(pupil: Pupil, lesson: Lesson, cells: Tensor) -> tuple[Tensor, Counts]:
     """Answer the questions from what the eye sees: its cells, of each picture of the lesson."""
-    return _answers(pupil, lesson, pupil.model.model.multi_modal_projector(cells))
+    given = pupil.model.model.multi_modal_projector(cells).flatten(0, 1)[lesson.cells]
+    return _answers(pupil, lesson, given)
 
 
-def _answers(pupil: Pupil, lesson: Lesson, images: Tensor) -> tuple[Tensor, Counts]:
-    logits, labels, answers = _spoken(pupil, lesson, images)
+def _answers(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Counts]:
+    logits, labels, answers = _spoken(pupil, lesson, given)
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     # Each answer weighs the root of its length: neither yes and no nor long captions rule.
     lengths = torch.bincount(answers, minlength=len(lesson.kinds)).clamp(min=1)
@@ -54,12 +56,11 @@ def _answers(pupil: Pupil, lesson: Lesson, images: Tensor) -> tuple[Tensor, Coun
     return spoken, counts
 
 
-def _spoken(pupil: Pupil, lesson: Lesson, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, labels and number of answer at each token that is to be said."""
+def _spoken(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, labels and number of answer at each token to be said; `given` is of images."""
     core = pupil.model.model
     words = core.get_input_embeddings()(lesson.ids)
     here = (lesson.ids == pupil.model.config.image_token_id).unsqueeze(-1)
-    given = images.flatten(0, 1)[lesson.cells]
     joined = words.masked_scatter(here, given.to(words.dtype))
     hidden = core.language_model(
         inputs_embeds=joined,

@@ -39,7 +39,7 @@ class Supply(IterableDataset[Step]):
     def __iter__(self) -> Iterator[Step]:
         worker = get_worker_info()
         rng = Random(f"{self._seed} {worker.id if worker else 0}")
-        faces, packer = fonts.training_faces(), _packer()
+        faces, packs = fonts.training_faces(), packer()
         while True:
             level, sees, hardness, copying = self._state[:]
             seen = batches.stack([pages.page(rng, faces, level) for _ in range(self._pages)])
@@ -49,10 +49,10 @@ class Supply(IterableDataset[Step]):
                 many = rng.random() < SHARE_OF_MANY
                 count = max(1, self._scenes // 2 if many else self._scenes)
                 scenes = [samples.scene(rng, faces, hardness, many=many) for _ in range(count)]
-            yield seen, packer.pack(scenes, rng, sparse=not sees)
+            yield seen, packs.pack(scenes, rng, sparse=not sees)
 
 
-def _packer() -> batches.Packer:
+def packer() -> batches.Packer:
     tokenizer = tokens.build()
     image, end = tokenizer.convert_tokens_to_ids([tokens.IMAGE, tokens.END])
     return batches.Packer(tokens.Speller(tokenizer), image, end, tokenizer.pad_token_id)

@@ -41,7 +41,7 @@ def _opened(source: Source, settings: Settings, stack: ExitStack) -> list[Clip |
         found = images.decode(source.name, data, max_pixels=settings.max_pixels, page=source.page)
         return [*found]
     what = seems(head)
-    if what and what not in ("a video", "a video or a sound"):
+    if what and not what.startswith("a video"):
         raise InputError(f"{shown(source.name)}: not a video", hint=f"it seems to be {what}")
     clip = video.opened(
         source.name, file, animated=is_picture(head), max_pixels=settings.max_pixels
