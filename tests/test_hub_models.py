@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from vlmcli.models import catalog
 
+pytestmark = pytest.mark.slow  # each starts programs that load a model
+
 NAME = "acme/tiny-vlm"
 
 
