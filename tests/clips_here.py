@@ -20,7 +20,9 @@ _QUIET = {"x265-params": "log-level=none"}
 os.environ.setdefault("SVT_LOG", "1")
 
 
-def drawn(number: int, size: tuple[int, int] = SIZE, ground: tuple[int, int, int] = (90, 60, 30)):  # type: ignore[no-untyped-def]
+def drawn(
+    number: int, size: tuple[int, int] = SIZE, ground: tuple[int, int, int] = (90, 60, 30)
+) -> Any:
     """One frame: (height, width, 3) uint8."""
     width, height = size
     picture = np.full((height, width, 3), ground, np.uint8)

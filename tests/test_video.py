@@ -3,8 +3,11 @@
 import itertools
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from clips_here import counter, make
 from conftest import FakeEngine, Run, draw
@@ -55,9 +58,7 @@ def test_scenes_are_the_frames_where_the_picture_changes(
 ) -> None:
     shades = [40] * 30 + [200] * 90 + [120] * 50 + [10] * 30
 
-    def frames():  # type: ignore[no-untyped-def]
-        import numpy as np
-
+    def frames() -> Iterator[Any]:
         yield from (np.full((160, 288, 3), shade, np.uint8) for shade in shades)
 
     for gop in ("250", "10"):  # with the changes within groups of pictures, and between them
@@ -103,13 +104,13 @@ def test_json_says_what_was_seen(run: Run, fake_engine: FakeEngine, clip: Path) 
 
 
 @pytest.fixture
-def windows(run: Run, fake_engine: FakeEngine, clip: Path):  # type: ignore[no-untyped-def]
+def windows(run: Run, fake_engine: FakeEngine, clip: Path) -> Run:
     """Runs over the clip in windows of three seconds."""
     fake_engine.answers = ("one.", "two\nlines.", "three.", "four.")
     return lambda *options: run("video", clip, "what?", "--every", "3s", *options)
 
 
-def test_each_window_is_a_line_with_its_times(windows, fake_engine: FakeEngine) -> None:  # type: ignore[no-untyped-def]
+def test_each_window_is_a_line_with_its_times(windows: Run, fake_engine: FakeEngine) -> None:
     code, out, err = windows()
     assert (code, err) == (0, "")
     assert out == "0:00-0:03\tone.\n0:03-0:06\ttwo lines.\n0:06-0:08\tthree.\n"
@@ -122,7 +123,7 @@ def test_each_window_is_a_line_with_its_times(windows, fake_engine: FakeEngine) 
         assert counter(video.frames[0]) == int(video.times_s[0] * 25 + 1e-6)
 
 
-def test_subtitles_and_records(windows) -> None:  # type: ignore[no-untyped-def]
+def test_subtitles_and_records(windows: Run) -> None:
     _, srt, _ = windows("--srt")
     assert srt.startswith("1\n00:00:00,000 --> 00:00:03,000\none.\n\n2\n00:00:03,000 -->")
     _, vtt, _ = windows("--vtt")
@@ -134,8 +135,8 @@ def test_subtitles_and_records(windows) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("form", [(), ("--srt",), ("--vtt",), ("--json",)])
-def test_a_run_that_was_killed_goes_on_where_it_stopped(  # type: ignore[no-untyped-def]
-    run: Run, fake_engine: FakeEngine, windows, tmp_path: Path, form: tuple[str, ...]
+def test_a_run_that_was_killed_goes_on_where_it_stopped(
+    run: Run, fake_engine: FakeEngine, windows: Run, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
     fake_engine.answers = ("same.",)
     whole, file = tmp_path / "whole", tmp_path / "out"
@@ -155,7 +156,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(  # type: ignore[no-unty
     assert err == f"vlm: {file} is complete: 3 of 3 windows\n"
 
 
-def test_a_file_of_something_else_is_left_alone(windows, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_of_something_else_is_left_alone(windows: Run, tmp_path: Path) -> None:
     file = tmp_path / "notes.srt"
     file.write_text("my notes\n")
     code, _, err = windows("--srt", "-o", file)
@@ -198,10 +199,7 @@ def test_a_sheet_goes_into_a_file_where_no_terminal_shows_it(
     assert Path("mine.jpg").stat().st_size > 1000
 
 
-def test_a_sheet_of_windows_has_a_frame_of_each(
-    windows,  # type: ignore[no-untyped-def]
-    tmp_path: Path,
-) -> None:
+def test_a_sheet_of_windows_has_a_frame_of_each(windows: Run, tmp_path: Path) -> None:
     assert windows(f"--sheet={tmp_path / 'one.png'}")[0] == 0
     with Pixels.open(tmp_path / "one.png") as sheet:
         background = sheet.getpixel((0, 0))
@@ -211,10 +209,7 @@ def test_a_sheet_of_windows_has_a_frame_of_each(
 
 
 def test_a_dry_run_tells_times_sizes_and_tokens_and_loads_no_weights(
-    run: Run,
-    clip: Path,
-    tmp_path: Path,
-    tiny,  # type: ignore[no-untyped-def]
+    run: Run, clip: Path, tmp_path: Path, tiny: Callable[[str], Path]
 ) -> None:
     options = ("-m", tiny("llava"), "--max-frames", 4, "--dry-run", "--frames", tmp_path / "f")
     code, out, err = run("video", clip, "what?", *options)
@@ -243,13 +238,14 @@ def test_a_dry_run_tells_times_sizes_and_tokens_and_loads_no_weights(
         (("--every", "0"), "--every 0: windows have a length"),
         (("--srt", "--vtt"), "three forms; take one"),
         (("-o", "out.txt"), "-o is for subtitles and for --every"),
+        (("--sheet", "new.png"), "new.png: no such file; .*--sheet=new.png"),
         (("--sheet=sheet.txt",), "--sheet=sheet.txt: not the name of a picture"),
     ],
 )
 def test_a_wrong_option_is_one_line_before_any_model(
     run: Run, fake_engine: FakeEngine, clip: Path, options: tuple[str, ...], says: str
 ) -> None:
-    code, out, err = run("video", clip, "what?", *options)
+    code, out, err = run("video", clip, *options, "what?")
     assert (code, out, err.count("\n"), fake_engine.loads) == (2, "", 1, [])
     assert re.search(says, err)
 

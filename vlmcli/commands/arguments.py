@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vlmcli.formats import CLIP_SUFFIXES, SUFFIXES
 
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FILES = tuple(SUFFIXES | CLIP_SUFFIXES)
 
 
@@ -16,6 +17,11 @@ def names_a_file(text: str) -> bool:
         name = text.lower().partition("#page=")[0]
         if name.startswith(("http://", "https://")) or name.endswith(_FILES):
             return True
+    return names_what_exists(text)
+
+
+def names_what_exists(text: str) -> bool:
+    """Whether there is a file or a folder of this name."""
     try:
         return Path(text).exists()
     except (OSError, ValueError):  # too long for a name, or with a NUL: words

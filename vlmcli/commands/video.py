@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from vlmcli import timecodes
-from vlmcli.commands.arguments import names_a_file
+from vlmcli.commands.arguments import SHEET_SUFFIXES, names_a_file, names_what_exists
 from vlmcli.commands.options import OPTIONAL, DryRun, app_of
 from vlmcli.errors import UsageError
 from vlmcli.transcript import Form
@@ -84,6 +84,8 @@ def video(
 
     settings = config.load(flags)
     files, question = files_and_question(arguments or [], prompt)
+    if sheet == "" and (lost := next(filter(_is_to_be_made, files), None)):
+        raise UsageError(f"{lost}: no such file", hint=f"for a sheet of that name, --sheet={lost}")
     if srt + vtt + settings.json > 1:
         raise UsageError("--srt, --vtt and --json are three forms", hint="take one")
     if output is not None and not (every or srt or vtt):
@@ -121,6 +123,11 @@ def files_and_question(arguments: Sequence[str], prompt: str | None) -> tuple[li
     if not files:
         raise UsageError("no clip was given", hint=EXAMPLE)
     return files, question.strip()
+
+
+def _is_to_be_made(file: str) -> bool:
+    """Whether an argument after a bare --sheet was meant as its file."""
+    return file.lower().endswith(SHEET_SUFFIXES) and not names_what_exists(file)
 
 
 def _number(flag: str, text: str | None, kind: type[int] | type[float]) -> Any:
