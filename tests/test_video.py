@@ -256,6 +256,8 @@ def test_a_wrong_file_is_one_line_before_any_model(
     for arguments, code, says in (
         ((tmp_path / "clip.mp5", "what?"), 3, "did you mean"),
         ((clip.parent,), 3, "a folder; name clips"),
+        (("what happens " * 40,), 3, "no such file"),
+        (("a\0b",), 3, "no such file"),
         ((picture, "what?"), 2, "there is no clip among the files; vlm ask is for pictures"),
         ((), 2, "no clip was given"),
         ((clip, "-p", " "), 2, "the question is empty"),

@@ -22,7 +22,7 @@ def opened(arguments: Sequence[str], settings: Settings) -> Iterator[list[Clip |
     with ExitStack() as stack:
         seen: list[Clip | Image] = []
         for argument in arguments:
-            if Path(argument).is_dir():
+            if os.path.isdir(argument):  # noqa: PTH112 - false for a name that is too long
                 raise InputError(f"{shown(argument)}: a folder", hint=f"name clips: {argument}/*")
             for source in sources.find(argument):
                 if isinstance(source, InputError):
