@@ -12,13 +12,14 @@ from PIL import Image as Pixels
 from vlmcli.backends.local import processors, prompt
 from vlmcli.builtin import fonts, model, samples, tokens, unknown, words
 from vlmcli.builtin.batches import Lesson, Packer, stack
-from vlmcli.builtin.drawing import CELL, CHARS, COLOR_NAMES, SIDE, THINGS, Canvas, Picture
+from vlmcli.builtin.drawing import CELL, CHARS, COLOR_NAMES, SIDE, START, THINGS, Canvas, Picture
 from vlmcli.builtin.labels import (
     PLACE_WAVES,
     SLOT_HEIGHT,
     SLOT_WIDTH,
     SLOTS_ACROSS,
     SLOTS_DOWN,
+    SPOKEN,
     DenseHead,
     IdealEye,
     Truth,
@@ -169,6 +170,8 @@ def test_the_labels_say_which_character_is_where_and_what_is_under_each_cell() -
     slots[0, 61 // SLOT_HEIGHT, 101 // SLOT_WIDTH] = 1 + CHARS.index("K")
     slots[0, 200 // SLOT_HEIGHT, 40 // SLOT_WIDTH] = 1 + CHARS.index("7")
     assert torch.equal(truth.slots, slots)
+    before = [1 + START, 1 + START]  # both stand alone
+    assert truth.before[truth.before > 0].tolist() == before * 2
     square = torch.zeros(1, CELLS, CELLS, dtype=torch.int64)
     square[:, 10:14, 10:14] = 1
     assert torch.equal(truth.things, square * (1 + THINGS.index("square")))
@@ -200,7 +203,7 @@ def test_the_waves_of_a_place_tell_each_cell_from_every_other() -> None:
 @pytest.fixture(scope="module")
 def ideal() -> Ideal:
     torch.manual_seed(0)
-    eye, spoken = IdealEye(64), torch.randn(len(CHARS), 64) / 8
+    eye, spoken = IdealEye(64), torch.randn(len(SPOKEN), 64) / 8
     return lambda truth: eye(truth, spoken)
 
 
@@ -258,12 +261,12 @@ def test_what_an_ideal_eye_sees_is_enough_to_name_everything(ideal: Ideal) -> No
 PAIRS = (("is there a square", "yes"), ("what does it say", words.read("K")))
 LABELLED = written(("K", (101, 61)), shape="square")
 LETTER = 61 // CELL * CELLS + 101 // CELL
-SQUARE = [row * CELLS + column for row in range(10, 14) for column in range(10, 14)]
-INSIDE = [11 * CELLS + 11, 11 * CELLS + 12, 12 * CELLS + 11, 12 * CELLS + 12]
+SQUARE = 11 * CELLS + 11  # its middle
+AROUND = (-1, 0, 1)
 
 
-def pack(*scenes: Scene, sparse: bool = False) -> Lesson:
-    return PACKER.pack(scenes, Sober(0), sparse=sparse)
+def pack(*scenes: Scene, around: int | None = None) -> Lesson:
+    return PACKER.pack(scenes, Sober(0), around)
 
 
 def one_by_one(lesson: Lesson, row: int = 0) -> list[list[int]]:
@@ -278,8 +281,8 @@ def one_by_one(lesson: Lesson, row: int = 0) -> list[list[int]]:
 
 
 def test_a_sparse_row_holds_the_cells_that_matter_each_at_its_own_place() -> None:
-    lesson = pack(Scene("sign", [LABELLED], PAIRS), sparse=True)
-    assert set(lesson.cells.tolist()) == {LETTER, *SQUARE} - {*INSIDE}
+    lesson = pack(Scene("sign", [LABELLED], PAIRS), around=0)
+    assert lesson.cells.tolist() == [LETTER, SQUARE]
     here = lesson.ids[0] == IMAGE
     before = int(here.nonzero().min())
     assert torch.equal(lesson.positions[0][here], before + lesson.cells)
@@ -287,10 +290,16 @@ def test_a_sparse_row_holds_the_cells_that_matter_each_at_its_own_place() -> Non
         assert int(lesson.positions[0, question[0]]) == before + IMAGE_TOKENS
 
 
+def test_with_the_cells_around_an_eye_may_be_off_by_one() -> None:
+    lesson = pack(Scene("sign", [LABELLED], PAIRS), around=1)
+    near = {cell + dx + dy * CELLS for cell in (LETTER, SQUARE) for dx in AROUND for dy in AROUND}
+    assert set(lesson.cells.tolist()) == near
+
+
 def test_a_sparse_row_says_the_same_at_the_same_positions_as_a_whole_one() -> None:
     for seed in range(10):
         scene = a_scene(seed)
-        whole, sparse = pack(scene), pack(scene, sparse=True)
+        whole, sparse = pack(scene), pack(scene, around=0)
         assert len(whole.cells) == IMAGE_TOKENS * len(scene.pictures) > len(sparse.cells)
         for of in ("ids", "positions", "labels", "answers"):
             said = [
@@ -302,15 +311,15 @@ def test_a_sparse_row_says_the_same_at_the_same_positions_as_a_whole_one() -> No
 
 def test_a_few_cells_that_do_not_matter_are_kept_as_well() -> None:
     scene = Scene("sign", [LABELLED], PAIRS)
-    counts = [len(PACKER.pack([scene], Random(seed), sparse=True).cells) for seed in range(20)]
-    matter = len(SQUARE) - len(INSIDE) + 1  # the letter
-    assert matter <= min(counts) < 2 * matter < 0.15 * IMAGE_TOKENS < max(counts) < IMAGE_TOKENS
+    counts = [len(PACKER.pack([scene], Random(seed), 0).cells) for seed in range(20)]
+    assert 2 <= min(counts) < 0.05 * IMAGE_TOKENS
+    assert 0.15 * IMAGE_TOKENS < max(counts) < IMAGE_TOKENS
 
 
 def test_image_tokens_stand_for_the_cells_of_their_own_picture() -> None:
     other = written(("B", (8, 8)))
     two = Scene("change", [other, LABELLED], PAIRS, times=("at 1 s: ", "at 2 s: "))
-    lesson = pack(Scene("sign", [LABELLED], PAIRS), two, sparse=True)
+    lesson = pack(Scene("sign", [LABELLED], PAIRS), two, around=0)
     assert lesson.cells.tolist()[-1] // IMAGE_TOKENS == 2
     at, start = 0, []
     for row in range(2):
@@ -328,7 +337,7 @@ def test_image_tokens_stand_for_the_cells_of_their_own_picture() -> None:
 
 
 def test_pictures_with_nothing_on_them_can_be_packed() -> None:
-    lesson = pack(Scene("unknown", [written()], [("hi", tokens.CANNOT_TELL)]), sparse=True)
+    lesson = pack(Scene("unknown", [written()], [("hi", tokens.CANNOT_TELL)]), around=0)
     assert lesson.cells.tolist() == [] and lesson.cells.dtype == torch.int64
     assert lesson.kinds == ("unknown?",)
 
@@ -337,9 +346,9 @@ def sees(lesson: Lesson, token: int) -> set[int]:
     return set(lesson.allowed[0, 0, token].nonzero().flatten().tolist())
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_a_question_sees_the_pictures_and_itself_and_no_other_question(sparse: bool) -> None:
-    lesson = pack(Scene("sign", [LABELLED], PAIRS), sparse=sparse)
+@pytest.mark.parametrize("around", [None, 0])
+def test_a_question_sees_the_pictures_and_itself_and_no_other_question(around: int | None) -> None:
+    lesson = pack(Scene("sign", [LABELLED], PAIRS), around=around)
     first, second = one_by_one(lesson)
     shown = set(range(first[0]))
     for question in (first, second):

@@ -10,7 +10,6 @@ from random import Random
 
 import numpy as np
 import pytest
-import torch
 
 from vlmcli.builtin import chart_questions as about_charts
 from vlmcli.builtin import (
@@ -28,7 +27,7 @@ from vlmcli.builtin import (
     words,
 )
 from vlmcli.builtin.drawing import CELL, CHARS, COLOR_NAMES, SHAPES, SIDE, THINGS, Canvas, Picture
-from vlmcli.builtin.labels import slots_of
+from vlmcli.builtin.labels import truth_of
 from vlmcli.builtin.samples import Scene
 from vlmcli.builtin.shapes import Ground, Shape
 
@@ -124,7 +123,7 @@ def test_next_to_no_printed_character_shares_its_slot_with_another(make: Maker) 
     printed_in_all, shared = 0, 0
     for seed in SEEDS:
         (picture,) = make(seed).pictures
-        slots = slots_of(torch.from_numpy(picture.chars))
+        slots = truth_of(picture).slots
         held = Counter(slots[slots > 0].tolist())
         assert held <= Counter(1 + int(index) for index in picture.chars[:, 2])
         printed_in_all += len(picture.chars)
@@ -145,7 +144,7 @@ def test_a_page_is_dark_where_its_labels_say_that_a_letter_is() -> None:
     for seed in range(10):
         picture = pages.page(Random(seed), PILLOWS_OWN, 0.0)
         assert len(picture.chars) > 30
-        for x, y, index in picture.chars:
+        for x, y, index in picture.chars[:, :3]:
             row, column = int(y * SIDE), int(x * SIDE)
             if index < 62 and 8 < row < SIDE - 8 and 8 < column < SIDE - 8:
                 around = picture.pixels[row - 8 : row + 8, column - 8 : column + 8]
@@ -241,8 +240,6 @@ def test_answers_about_a_chart_follow_from_the_numbers_printed() -> None:
             about_charts.JAPANESE["lowest value"]: value_of[least],
             about_charts.HOW_MANY: str(len(by_label)),
             about_charts.JAPANESE["count"]: str(len(by_label)),
-            about_charts.TITLE: shown.title,
-            about_charts.ALL_VALUES: ", ".join(f"{k}: {v}" for k, v in value_of.items()),
         }
         for question, answer in about_charts.pairs(rng, shown, 8):
             forms = next((forms for forms in right if bare(question) in forms.split("|")), "")
@@ -255,14 +252,13 @@ def test_answers_about_a_chart_follow_from_the_numbers_printed() -> None:
             else:
                 (named,) = [k for k, v in value_of.items() if v == said]
                 assert named.lower() in question.lower(), (seed, question)
-    assert len(found) > 10  # all kinds were asked
+    assert len(found) > 8  # all kinds were asked
 
 
 def test_no_wording_asks_for_two_things() -> None:
     forms = [about_charts.HIGHEST, about_charts.LOWEST, about_charts.HIGHEST_VALUE,
-             about_charts.LOWEST_VALUE, about_charts.HOW_MANY, about_charts.ALL_VALUES,
-             about_charts.TITLE, unknown.QUESTIONS, unknown.QUESTIONS_HELD_OUT,
-             unknown.ABOUT_ANYTHING]  # fmt: skip
+             about_charts.LOWEST_VALUE, about_charts.HOW_MANY, unknown.QUESTIONS,
+             unknown.QUESTIONS_HELD_OUT, unknown.ABOUT_ANYTHING]  # fmt: skip
     for some, others in combinations([set(form.split("|")) for form in forms], 2):
         assert not some & others
 
@@ -275,7 +271,7 @@ def test_the_labels_of_shapes_lie_where_the_shapes_are() -> None:
         rng = Random(seed)
         on = Ground((320, 320), (255, 255, 255))
         shown = shapes.some(rng, on, 4)
-        assert [shape.x for shape in shown] == sorted(shape.x for shape in shown)
+        assert [shape.y for shape in shown] == sorted(shape.y for shape in shown)
         picture = shapes.draw(rng, 0.0, on, shown)
         for shape in shown:
             row, column = int(shape.y * 20), int(shape.x * 20)
@@ -462,8 +458,8 @@ def test_no_face_of_the_evaluation_is_trained_with_unless_there_are_too_few() ->
 # What ships
 
 
-def test_the_wheel_leaves_out_the_checkpoint_of_the_training() -> None:
+def test_the_wheel_leaves_out_what_only_the_training_needs() -> None:
     root = Path(__file__).parents[1]
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    kept = checkpoints.KEPT.relative_to(Path(samples.__file__).parents[2]).as_posix()
-    assert f"/{kept}" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]
+    heads = f"/vlmcli/builtin/{checkpoints.HEADS}"
+    assert heads in project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]

@@ -1,20 +1,22 @@
 """Pictures and questions -> tensors for one step."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from random import Random
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vlmcli.builtin import tokens
-from vlmcli.builtin.drawing import Picture
-from vlmcli.builtin.labels import Truth, by_cell, slots_of
+from vlmcli.builtin.drawing import SHAPES, Picture
+from vlmcli.builtin.labels import Truth, by_cell, span_of, truth_of
 from vlmcli.builtin.model import IMAGE_TOKENS
-from vlmcli.builtin.samples import Scene
+from vlmcli.builtin.samples import Place, Scene
 from vlmcli.builtin.tokens import Speller
 
+NOWHERE = (-1.0, -1.0)
 IGNORED = -100
 """The label of tokens that the model is not taught to say."""
 
@@ -33,19 +35,10 @@ class Seen:
         return self._each(lambda part: part[:count])
 
     def __add__(self, other: "Seen") -> "Seen":
-        one, more = self.truth, other.truth
-        return Seen(
-            torch.cat([self.pixels, other.pixels]),
-            Truth(
-                torch.cat([one.slots, more.slots]),
-                torch.cat([one.things, more.things]),
-                torch.cat([one.colors, more.colors]),
-            ),
-        )
+        return Seen(torch.cat([self.pixels, other.pixels]), self.truth + other.truth)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Seen":
-        pixels, truth = change(self.pixels), self.truth
-        return Seen(pixels, Truth(change(truth.slots), change(truth.things), change(truth.colors)))
+        return Seen(change(self.pixels), self.truth.each(change))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +57,22 @@ class Lesson:
     answers: (
         Tensor  # (scenes, length) int64: the number of the answer, from 0 over the batch, or -1
     )
+    where: Tensor  # (scenes, length, 2) float: of the character to be said next, or -1
+    named: Tensor  # (names, 4) int64: row and column of a name of a shape, how many, colour or 0
+    spans: Tensor  # (names, 4) float: of the shape, if there is one and no other
     kinds: tuple[str, ...]  # of each answer
 
     def to(self, device: str) -> "Lesson":
-        return Lesson(
-            self.seen.to(device),
-            self.cells.to(device),
-            self.ids.to(device),
-            self.labels.to(device),
-            self.positions.to(device),
-            self.allowed.to(device),
-            self.answers.to(device),
-            self.kinds,
-        )
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        moved = {k: v.to(device) for k, v in parts.items() if not isinstance(v, tuple)}
+        return replace(self, **moved)
 
 
 def stack(pictures: Sequence[Picture]) -> Seen:
-    slots = torch.stack([slots_of(torch.from_numpy(picture.chars)) for picture in pictures])
-    things = torch.from_numpy(np.stack([picture.things for picture in pictures])).long()
+    truths = [truth_of(picture) for picture in pictures]
     pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
-    return Seen(pixels, Truth(slots, things[:, 0], things[:, 1]))
+    every = (torch.cat([getattr(t, f.name) for t in truths]) for f in fields(Truth))
+    return Seen(pixels, Truth(*every))
 
 
 class Packer:
@@ -91,14 +80,18 @@ class Packer:
 
     def __init__(self, speller: Speller, image_id: int, end_id: int, pad_id: int) -> None:
         self._speller, self._image, self._end, self._pad = speller, image_id, end_id, pad_id
+        self._names = {token: i for i, name in enumerate(SHAPES) for token in speller.names(name)}
 
-    def pack(self, scenes: Sequence[Scene], rng: Random, *, sparse: bool = False) -> Lesson:
-        """With `sparse`, most cells that are blank, or the inside of something, are left out.
+    def pack(self, scenes: Sequence[Scene], rng: Random, around: int | None = None) -> Lesson:
+        """All cells; or those that matter, with so many `around` each, and a few of the others.
 
-        That is for imagining alone: their places stay empty, and the rest is the quicker learnt.
+        None are needed around when imagining; an eye may be off by one. What is left out leaves
+        its place empty, and the rest is the quicker learnt.
         """
         seen = stack([picture for scene in scenes for picture in scene.pictures])
-        kept = _kept(seen.truth, rng) if sparse else [list(range(IMAGE_TOKENS))] * len(seen.pixels)
+        kept = [list(range(IMAGE_TOKENS))] * len(seen.pixels)
+        if around is not None:
+            kept = _kept(seen.truth, rng, around)
         rows, first = [], 0
         for scene in scenes:
             rows.append(self._row(scene, kept[first : first + len(scene.pictures)], rng))
@@ -109,6 +102,8 @@ class Packer:
         positions, answers = torch.zeros(shape, dtype=torch.int64), torch.full(shape, -1)
         allowed = torch.zeros(len(rows), 1, length, length, dtype=torch.bool)
         allowed[:, :, torch.arange(length), torch.arange(length)] = True  # padding sees itself
+        where = torch.full((*shape, 2), -1.0)
+        named: list[tuple[list[int], Tensor]] = []
         kinds: list[str] = []
         for i, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
             n = len(row.ids)
@@ -121,6 +116,9 @@ class Packer:
             allowed[i, 0, :n, :n] = sees & torch.ones(n, n, dtype=torch.bool).tril()
             kinds += [scene.kind if answer != tokens.CANNOT_TELL else f"{scene.kind}?"
                       for _, answer in scene.pairs]  # fmt: skip
+            where[i, :n] = torch.tensor(row.where)
+            if len(scene.pictures) == 1:
+                named += self._named(i, row, scene.pictures[0])
         cells = [i * IMAGE_TOKENS + cell for i, some in enumerate(kept) for cell in some]
         return Lesson(
             seen,
@@ -130,12 +128,26 @@ class Packer:
             positions,
             allowed,
             answers,
+            where,
+            torch.tensor([one for one, _ in named], dtype=torch.int64).view(-1, 4),
+            torch.stack([span for _, span in named]) if named else torch.zeros(0, 4),
             tuple(kinds),
         )
 
+    def _named(self, i: int, row: "_Row", picture: Picture) -> Iterator[tuple[list[int], Tensor]]:
+        """Where a question names a shape: how many there are, and of one alone what it is like."""
+        marks = torch.from_numpy(picture.marks)
+        for column, token in enumerate(row.ids):
+            if row.segments[column] and token in self._names:
+                found = marks[marks[:, 4] == self._names[token]]
+                if len(found) == 1:
+                    yield [i, column, 1, int(found[0, 5])], span_of(found)[0]
+                else:
+                    yield [i, column, len(found), 0], torch.zeros(4)
+
     def length(self, scene: Scene) -> int:
         """About how many tokens the row of a scene has, packed sparsely."""
-        kept = _kept(stack(scene.pictures).truth, Random(0))
+        kept = _kept(stack(scene.pictures).truth, Random(0), 0)
         return len(self._row(scene, kept, Random(0)).ids)
 
     def _row(self, scene: Scene, kept: Sequence[Sequence[int]], misspelt: Random) -> "_Row":
@@ -156,25 +168,34 @@ class Packer:
             row.add(spell.question(question, misspelt), segment)
             row.add(spell.question(f"{tokens.END}Assistant:"), segment)
             row.add([*spell.answer(answer), self._end], segment, answer=number)
+            row.look(_places(answer, spell, scene))
         return row
 
 
-def _kept(truth: Truth, rng: Random) -> list[list[int]]:
-    """The cells of each picture with print or at an edge of something, and a few more."""
+def _places(answer: str, spell: Speller, scene: Scene) -> list[Place | None]:
+    """Where each token of an answer is read from."""
+    places: list[Place | None] = []
+    for i, part in enumerate(answer.split(tokens.READ)):
+        nowhere = [None] * len(spell.spelt(part) if i % 2 else spell.answer(part))
+        places += scene.written.get(part, nowhere) if i % 2 else nowhere
+    return places
+
+
+def _kept(truth: Truth, rng: Random, around: int) -> list[list[int]]:
+    """The cells of each picture with print or with the mark of something, and a few more."""
     printed = (by_cell(truth.slots) > 0).any(-1)
-    marks = truth.things * 16 + truth.colors
-    edge = torch.zeros_like(marks, dtype=torch.bool)
-    for axis in (1, 2):
-        differs = marks.diff(dim=axis) != 0
-        size = marks.shape[axis] - 1
-        edge.narrow(axis, 0, size).logical_or_(differs)
-        edge.narrow(axis, 1, size).logical_or_(differs)
-    told = (printed | (edge & (marks > 0)).flatten(1)).tolist()
+    told = (printed | (truth.marks[:, 0] > 0).flatten(1)).view(truth.things.shape)
+    near = functional.max_pool2d(told.float(), 2 * around + 1, 1, around).flatten(1).bool()
     share = rng.choice((0.02, 0.02, 0.05, 0.2))
     return [
-        [cell for cell, matters in enumerate(row) if matters or rng.random() < share]
-        for row in told
+        # What an eye makes of a picture of nothing known may be anywhere.
+        _some(row, rng, 0.5 if around and not any(row) else share)
+        for row in near.tolist()
     ]
+
+
+def _some(matters: Sequence[bool], rng: Random, share: float) -> list[int]:
+    return [cell for cell, here in enumerate(matters) if here or rng.random() < share]
 
 
 @dataclass(slots=True)
@@ -184,6 +205,7 @@ class _Row:
     answers: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
+    where: list[Place] = field(default_factory=list)
     end: int = 0  # the position of what comes next
 
     def add(self, ids: list[int], segment: int, answer: int = -1) -> None:
@@ -197,7 +219,14 @@ class _Row:
         self.ids.extend(ids)
         self.positions.extend(range(self.end, self.end + len(ids)))
         self.segments.extend([segment] * len(ids))
+        self.where.extend([NOWHERE] * len(ids))
         self.end += len(ids)
+
+    def look(self, places: Sequence[Place | None]) -> None:
+        """The answer just added is read from there: known one token before it is said."""
+        start = len(self.where) - len(places) - 2
+        for i, place in enumerate(places):
+            self.where[start + i] = place or NOWHERE
 
     def add_image(self, image: int, cells: Sequence[int]) -> None:
         """The kept cells, each at its own place among the IMAGE_TOKENS of the whole picture."""

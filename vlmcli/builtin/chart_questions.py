@@ -41,11 +41,6 @@ HOW_MANY = (
     "|how many bars are in the chart|how many bars does the chart have|bar count"
     "|how many categories|how many bars can you see"
 )
-ALL_VALUES = (
-    "what are the values|list the values|list all values|read the chart|values|all values"
-    "|what does the chart say|list the bars and their values|give me the data|data"
-)
-TITLE = "what is the title|title|what is the chart called|what's the title of the chart|chart title"
 WHAT = "what is this|what is it|what do you see|what is in the picture|what kind of picture is this"
 JAPANESE = {
     "highest value": (
@@ -78,16 +73,13 @@ CAPTION = (
 def pairs(rng: Random, shown: Chart, count: int) -> list[tuple[str, str]]:
     """Questions about a chart, and their answers."""
     makers = [_extreme, _extreme, _extreme_value, _value, _value, _many, _caption, _japanese]
-    makers += [_all, _all]
-    makers += [_called] if shown.title else []
     return [make(rng, shown) for make in rng.choices(makers, k=count)]
 
 
 def caption(shown: Chart) -> str:
     best = shown.highest
-    titled = f"A bar chart titled {read(shown.title)} with" if shown.title else "A bar chart with"
     return (
-        f"{titled} {NUMBER_WORDS[len(shown.labels)]} bars; the highest is"
+        f"A bar chart with {NUMBER_WORDS[len(shown.labels)]} bars; the highest is"
         f" {read(shown.labels[best])} with {read(shown.values[best])}."
     )
 
@@ -114,15 +106,6 @@ def _value(rng: Random, shown: Chart) -> tuple[str, str]:
 
 def _many(rng: Random, shown: Chart) -> tuple[str, str]:
     return cased(rng, asked(rng, HOW_MANY)), str(len(shown.labels))
-
-
-def _all(rng: Random, shown: Chart) -> tuple[str, str]:
-    listed = zip(shown.labels, shown.values, strict=True)
-    return asked(rng, ALL_VALUES), ", ".join(f"{read(label)}: {read(v)}" for label, v in listed)
-
-
-def _called(rng: Random, shown: Chart) -> tuple[str, str]:
-    return asked(rng, TITLE), read(shown.title)
 
 
 def _caption(rng: Random, shown: Chart) -> tuple[str, str]:

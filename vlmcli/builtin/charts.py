@@ -1,6 +1,7 @@
 """Bar charts, drawn with Pillow."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 from vlmcli.builtin import fonts
@@ -32,6 +33,10 @@ _SETS = (
 _TITLES = (
     "Sales|Revenue|Results|Votes|Points|Score|Units sold|Visitors|Rainfall|Growth|Orders|Stock"
 )
+
+
+CLOSEST = 0.04
+"""Of the highest bar: what it, and the lowest, differ by at least from the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,17 @@ def chart(rng: Random, level: float, *, held_out: bool = False) -> Chart:
         names = rng.choice([names.split() for names in _SETS if len(names.split()) >= count])
         start = rng.randrange(0, len(names) - count + 1)
         labels = names[start : start + count]
-    return Chart(tuple(labels), _values(rng, count), _title(rng, held_out=held_out))
+    shown = Chart(tuple(labels), _values(rng, count), _title(rng, held_out=held_out))
+    while not _can_be_told(shown.numbers):
+        shown = replace(shown, values=_values(rng, count))
+    return shown
+
+
+def _can_be_told(numbers: Sequence[float]) -> bool:
+    """Whether the highest and the lowest bar stand out by a few pixels."""
+    order = sorted(numbers)
+    least = CLOSEST * order[-1]
+    return order[-1] - order[-2] >= least and order[1] - order[0] >= least
 
 
 def _values(rng: Random, count: int) -> tuple[str, ...]:

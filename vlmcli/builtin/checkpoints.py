@@ -1,16 +1,18 @@
-"""Where a training is, on disk: small enough to be kept beside the code."""
+"""Where a training is, on disk."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from transformers import LlavaForConditionalGeneration
 
-from vlmcli.builtin.model import Pupil
+from vlmcli.builtin.model import CONNECTOR, LOUDNESS, Pupil
 
-KEPT = Path(__file__).parent / "checkpoint.pt"
-"""Where the last training that was worth keeping got to, stripped; not in the wheel."""
+SHIPPED = Path(__file__).parent
+"""The folder of the model that ships, from which a training without a checkpoint goes on."""
+HEADS = "heads.pt"
+"""In it, what the training throws away, and where it got to; not in the wheel."""
+_MODEL = "model."
 
 
 @dataclass(slots=True)
@@ -28,44 +30,46 @@ class Progress:
     finished: float = 0.0  # from 0 to 1, of the last stretch
 
 
-def save(path: Path, pupil: Pupil, optimizer: torch.optim.AdamW, progress: Progress) -> None:
-    """Write a checkpoint whole or not at all, in half precision: it is kept beside the code."""
+def save(path: Path, pupil: Pupil, progress: Progress) -> None:
+    """Write a checkpoint whole or not at all, in half precision.
 
-    def half(value: Any, to: torch.dtype) -> Any:
-        return value.to(to) if isinstance(value, Tensor) and value.ndim > 0 else value
-
-    moments = optimizer.state_dict()["state"]
-    state = {
-        "weights": {k: half(v, torch.float16) for k, v in pupil.state_dict().items()},
-        "moments": {
-            i: {k: half(v, torch.bfloat16) for k, v in kept.items()} for i, kept in moments.items()
-        },
-        "progress": asdict(progress),
-    }
-    _write(state, path)
+    The optimizers' moments are not in it: they are back after some tens of steps at a low rate.
+    """
+    _write(path, pupil.state_dict(), progress)
 
 
-def _write(state: dict[str, Any], path: Path) -> None:
+def load(path: Path, pupil: Pupil) -> Progress:
+    """Go on from a checkpoint; without one, from the model that ships; without that, from nothing.
+
+    A model that ships with no heads beside it is no start: they would have to be learnt anew.
+    """
+    if path.exists():
+        weights, progress = _read(path)
+    elif (SHIPPED / HEADS).exists():
+        weights, progress = _read(SHIPPED / HEADS)
+        model = LlavaForConditionalGeneration.from_pretrained(SHIPPED, dtype=torch.float32)
+        weights |= {f"{_MODEL}{key}": value for key, value in model.state_dict().items()}
+        weights[f"{_MODEL}{CONNECTOR}"] *= LOUDNESS
+    else:
+        return Progress()
+    pupil.load_state_dict({key: value.float() for key, value in weights.items()})
+    return progress
+
+
+def save_heads(folder: Path, pupil: Pupil, progress: Progress) -> None:
+    """What the training needs beside the model, to go on from it."""
+    heads = {key: value for key, value in pupil.state_dict().items() if not key.startswith(_MODEL)}
+    _write(folder / HEADS, heads, progress)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], Progress]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state["weights"], Progress(**state["progress"])
+
+
+def _write(path: Path, weights: dict[str, torch.Tensor], progress: Progress) -> None:
+    halves = {k: value.to(torch.float16) if value.ndim else value for k, value in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
+    torch.save({"weights": halves, "progress": asdict(progress)}, temporary)
     temporary.replace(path)
-
-
-def strip(path: Path, to: Path) -> None:
-    """Write a checkpoint without the optimizer's moments: a third of the size, to be kept."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    state.pop("moments", None)
-    _write(state, to)
-
-
-def load(path: Path, pupil: Pupil, optimizer: torch.optim.AdamW | None = None) -> Progress:
-    """Go on from a checkpoint, if there is one; a stripped one leaves the optimizer as it is."""
-    if not path.exists():
-        return Progress()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    pupil.load_state_dict({key: value.float() for key, value in state["weights"].items()})
-    if optimizer is not None and "moments" in state:
-        whole = optimizer.state_dict()
-        optimizer.load_state_dict({**whole, "state": state["moments"]})
-    return Progress(**state["progress"])

@@ -1,9 +1,12 @@
 """A canvas that remembers what was drawn where, and the picture that the model gets of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -23,6 +26,9 @@ READABLE = 0.38
 """The least contrast between print and its ground."""
 CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:;!?-+%$&/#'\"()"
 """The characters that the pictures hold."""
+
+GAP, START = len(CHARS), len(CHARS) + 1
+"""What else may stand before a character: a blank, or nothing."""
 
 Color = tuple[int, int, int]
 # Name -> hue, and spans of saturation and value (0 to 1): no two colours meet.
@@ -83,17 +89,45 @@ def readable_on(rng: Random, ground: Color) -> Color:
             return ink
 
 
+def code(char: str) -> int:
+    """Of a character, as one that stands before another."""
+    return CHARS.index(char) if char in CHARS else GAP
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """What the model sees, and the labels that the renderer knows for free.
 
-    `chars` has a row (x, y, index in CHARS) for each character, x and y from 0 to 1. `things`
-    holds, for each cell, 0 or 1 + index in THINGS, and 0 or 1 + index in COLOR_NAMES.
+    `chars` has a row (x, y, index in CHARS, index of the one before, of the one before that, x of
+    the middle of its word) for each character, places from 0 to 1; those before are in one text,
+    with GAP for a blank and START before its first. `things` holds, for each cell, 0 or 1 + index
+    in THINGS, and 0 or 1 + index in COLOR_NAMES; `marks` a row (x, y, across, down, index in
+    THINGS, 0 or 1 + index in COLOR_NAMES) for each thing, at its middle; at its top if it is a bar.
     """
 
     pixels: np.ndarray  # (SIDE, SIDE, 3) uint8
-    chars: np.ndarray  # (n, 3) float32
+    chars: np.ndarray  # (n, 6) float32
     things: np.ndarray  # (2, SIDE / CELL, SIDE / CELL) uint8
+    marks: np.ndarray  # (n, 6) float32
+
+
+_LABELS_ALONE = ContextVar("labels alone", default=False)
+
+
+@contextmanager
+def labels_alone() -> Iterator[None]:
+    """Pictures are blank here, and have the labels of what would be on them: drawing takes longer
+    than to learn from the labels."""
+    before = _LABELS_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _LABELS_ALONE.reset(before)
+
+
+def draws() -> bool:
+    """Whether there is any use in drawing."""
+    return not _LABELS_ALONE.get()
 
 
 @dataclass(slots=True)
@@ -102,7 +136,8 @@ class Canvas:
 
     image: Image.Image
     things: Image.Image
-    chars: list[tuple[float, float, int]] = field(default_factory=list)
+    chars: list[tuple[float, float, int, int, int, float]] = field(default_factory=list)
+    marks: list[tuple[float, float, float, float, int, int]] = field(default_factory=list)
 
     @classmethod
     def blank(cls, size: tuple[int, int], ground: Color) -> "Canvas":
@@ -116,7 +151,12 @@ class Canvas:
         """Draw a shape that fills `box` (left, top, right, bottom); "" is a colour of no name."""
         shade = 1 + COLOR_NAMES.index(color_name) if color_name else 0
         value = 1 + THINGS.index(name) + 16 * shade
-        for draw, ink in ((self.draw, fill), (ImageDraw.Draw(self.things), value)):
+        left, top, right, bottom = box
+        middle = top if name == "bar" else (top + bottom) / 2
+        size = (right - left, bottom - top)
+        self.marks.append(((left + right) / 2, middle, *size, THINGS.index(name), shade))
+        layers: list[tuple[ImageDraw.ImageDraw, Any]] = [(self.draw, fill)] if draws() else []
+        for draw, ink in (*layers, (ImageDraw.Draw(self.things), value)):
             if name == "circle":
                 draw.ellipse(box, fill=ink)
             elif name in ("square", "rectangle", "bar"):
@@ -125,24 +165,37 @@ class Canvas:
                 draw.polygon(_corners(name, box), fill=ink)
 
     def text(self, at: tuple[float, float], words: str, face: Face, size_px: int, ink: Color,
-             stroke: int = 0) -> float:  # fmt: skip
-        """Write from `at`, the left end of the middle of the line; returns its width."""
+             stroke: int = 0, after: str = "") -> float:  # fmt: skip
+        """Write from `at`, the left end of the middle of the line; returns its width.
+
+        `after` is the text that this one goes on from: that of the line above.
+        """
         loaded = fonts.font(face, size_px)
         x, y = at
-        self.draw.text((x, y), words, fill=ink, font=loaded, anchor="lm", stroke_width=stroke)
-        before = 0.0
+        if draws():
+            self.draw.text((x, y), words, fill=ink, font=loaded, anchor="lm", stroke_width=stroke)
+        ends = [0.0]
         for char in words:
-            after = before + loaded.getlength(char)
+            ends.append(ends[-1] + loaded.getlength(char))
+        _, top, _, base = loaded.getbbox("H", anchor="lm")
+        y += (top + base) / 2  # of the capitals: what can be seen of where a line is
+        said = [code(char) for char in after[-2:]]
+        said = [START] * (2 - len(said)) + said
+        for i, char in enumerate(words):
             if char in CHARS:
-                self.chars.append((x + (before + after) / 2, y, CHARS.index(char)))
-            before = after
-        return before
+                first = words.rfind(" ", 0, i) + 1
+                last = words.find(" ", i) if " " in words[i:] else len(words)
+                middle = x + (ends[first] + ends[last]) / 2
+                place = x + (ends[i] + ends[i + 1]) / 2
+                self.chars.append((place, y, CHARS.index(char), said[-1], said[-2], middle))
+            said.append(code(char))
+        return ends[-1]
 
     def centered(self, at: tuple[float, float], words: str, face: Face, size_px: int,
-                 ink: Color) -> float:  # fmt: skip
+                 ink: Color, after: str = "") -> float:  # fmt: skip
         """Write with the middle of the line at `at`; returns its width."""
         width = fonts.font(face, size_px).getlength(words)
-        self.text((at[0] - width / 2, at[1]), words, face, size_px, ink)
+        self.text((at[0] - width / 2, at[1]), words, face, size_px, ink, after=after)
         return width
 
     def turned(self, degrees: float, shear: float, ground: Color) -> None:
@@ -152,36 +205,64 @@ class Canvas:
         a, b, c, d = cos, -sin + shear * cos, sin, cos + shear * sin  # picture -> source
         e, f = width / 2 * (1 - a) - height / 2 * b, height / 2 * (1 - d) - width / 2 * c
         how = Image.Transform.AFFINE
-        self.image = self.image.transform(
-            self.image.size, how, (a, b, e, c, d, f), Image.Resampling.BILINEAR, fillcolor=ground
-        )
+        if draws():
+            self.image = self.image.transform(
+                (width, height),
+                how,
+                (a, b, e, c, d, f),
+                Image.Resampling.BILINEAR,
+                fillcolor=ground,
+            )
         self.things = self.things.transform(self.things.size, how, (a, b, e, c, d, f))
         det = a * d - b * c
+
+        def at(x: float, y: float) -> tuple[float, float]:
+            return (d * (x - e) - b * (y - f)) / det, (a * (y - f) - c * (x - e)) / det
+
         self.chars = [
-            ((d * (x - e) - b * (y - f)) / det, (a * (y - f) - c * (x - e)) / det, char)
-            for x, y, char in self.chars
+            (*at(x, y), char, before, earlier, at(middle, y)[0])
+            for x, y, char, before, earlier, middle in self.chars
         ]
+        self.marks = [(*at(x, y), *rest) for x, y, *rest in self.marks]  # type: ignore[misc]
 
     def picture(self, rng: Random, *, wear: bool = True) -> Picture:
         """As the model's processor would hand it on; with `wear`, sometimes blurred or noisy."""
         side = max(self.image.size)
         left, top = (side - self.image.width) // 2, (side - self.image.height) // 2
-        sampling = Image.Resampling.BICUBIC
-        if wear and rng.random() < 0.2:
-            sampling = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.LANCZOS))
-        small = _squared(self.image, side, EDGE).resize((SIDE, SIDE), sampling)
-        if wear and rng.random() < 0.15:
-            small = small.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.7)))
-        pixels = np.asarray(small)
-        if wear and rng.random() < 0.2:
-            pixels = _noisy(pixels, rng)
-        chars = np.array(self.chars, np.float32).reshape(-1, 3)
+        pixels = self._seen(rng, wear) if draws() else np.zeros((SIDE, SIDE, 3), np.uint8)
+        chars = np.array(self.chars, np.float32).reshape(-1, 6)
         chars[:, :2] = (chars[:, :2] + (left, top)) / side
+        chars[:, 5] = (chars[:, 5] + left) / side
         inside = ((chars[:, :2] >= 0) & (chars[:, :2] < 1)).all(axis=1)
+        marks = self._seen_marks()
+        marks[:, :2] = (marks[:, :2] + (left, top)) / side
+        marks[:, 2:4] /= side
+        whole = ((marks[:, :2] >= 0) & (marks[:, :2] < 1)).all(axis=1)
         cells = SIDE // CELL
         things = _squared(self.things, side, 0)
         grid = np.asarray(things.resize((cells, cells), Image.Resampling.NEAREST))
-        return Picture(pixels, chars[inside], np.stack([grid % 16, grid // 16]))
+        return Picture(pixels, chars[inside], np.stack([grid % 16, grid // 16]), marks[whole])
+
+    def _seen(self, rng: Random, wear: bool) -> np.ndarray:
+        sampling = Image.Resampling.BICUBIC
+        if wear and rng.random() < 0.2:
+            sampling = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.LANCZOS))
+        square = _squared(self.image, max(self.image.size), EDGE)
+        small = square.resize((SIDE, SIDE), sampling)
+        if wear and rng.random() < 0.15:
+            small = small.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.7)))
+        pixels = np.asarray(small)
+        return _noisy(pixels, rng) if wear and rng.random() < 0.2 else pixels
+
+    def _seen_marks(self) -> np.ndarray:
+        """The marks of things whose middle is not under another."""
+        seen = []
+        width, height = self.things.size
+        for x, y, across, down, kind, shade in self.marks:
+            at = (min(width - 1, max(0, int(x))), min(height - 1, max(0, int(y))))
+            if kind == THINGS.index("bar") or self.things.getpixel(at) % 16 == 1 + kind:  # type: ignore[operator]
+                seen.append((x, y, across, down, kind, shade))
+        return np.array(seen, np.float32).reshape(-1, 6)
 
 
 def _squared(image: Image.Image, side: int, edge: int | Color) -> Image.Image:

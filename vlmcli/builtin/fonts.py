@@ -24,6 +24,9 @@ _NOT_FOR_WORDS = (
     "d05",
     "keyboard",
     "z003",
+    "cmex",
+    "cmmi",
+    "cmsy",
 )
 # What people draw with most: always seen in training, never held out.
 _EVERYDAY = ("Aileron", "DejaVu Sans")

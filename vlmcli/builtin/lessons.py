@@ -5,16 +5,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlmcli.builtin.batches import IGNORED, Lesson, Seen
-from vlmcli.builtin.labels import place_waves
+from vlmcli.builtin.labels import by_cell, place_waves
 from vlmcli.builtin.model import Pupil, normalized
 
 Counts = dict[str, float]
+HALF_WAY = 3
+"""Layers of the decoder after which it is asked what the deep head asks."""
+DEEP_WEIGHT = 0.3
 
 
 def look(pupil: Pupil, seen: Seen) -> tuple[Tensor, Tensor, Counts]:
     """Name what is in pictures: the loss, the eye's cells, the counts."""
-    cells = pupil.see(normalized(seen.pixels))
+    cells, finer = pupil.see(normalized(seen.pixels))
     loss, counts = pupil.dense(cells, seen.truth)
+    more, named = pupil.fine(finer, seen.truth)
+    loss, counts = loss + more, counts | named
     return loss + _place_loss(pupil, cells), cells, {k: float(v) for k, v in counts.items()}
 
 
@@ -22,9 +27,13 @@ def match(pupil: Pupil, cells: Tensor, seen: Seen) -> tuple[Tensor, Counts]:
     """The connector hands on what an eye without mistakes would."""
     with torch.no_grad():
         wanted = pupil.ideal(seen.truth, pupil.spoken()).float()
-    given = pupil.model.model.multi_modal_projector(cells).float()
-    loss = (given - wanted).square().mean() / wanted.square().mean()
-    return loss, {"match": float(loss.detach())}
+    given = pupil.connect(cells).float()
+    missed = (given - wanted).square().mean(-1) / wanted.square().mean()
+    # Few cells hold anything: alike with all the others they would hardly count.
+    held = (by_cell(seen.truth.slots) > 0).any(-1) | (seen.truth.marks[:, 0] > 0).flatten(1)
+    here = (missed * held).sum() / held.sum().clamp(min=1)
+    elsewhere = (missed * ~held).sum() / (~held).sum().clamp(min=1)
+    return here + elsewhere, {"match": float(here.detach())}
 
 
 def imagine(pupil: Pupil, lesson: Lesson) -> tuple[Tensor, Counts]:
@@ -34,42 +43,73 @@ def imagine(pupil: Pupil, lesson: Lesson) -> tuple[Tensor, Counts]:
     return loss, {f"imagined {key}": value for key, value in counts.items()}
 
 
-def answer(pupil: Pupil, lesson: Lesson, cells: Tensor) -> tuple[Tensor, Counts]:
-    """Answer the questions from what the eye sees: its cells, of each picture of the lesson."""
-    given = pupil.model.model.multi_modal_projector(cells).flatten(0, 1)[lesson.cells]
-    return _answers(pupil, lesson, given)
+def answer(
+    pupil: Pupil, lesson: Lesson, cells: Tensor, *, apart: bool = False
+) -> tuple[Tensor, Counts]:
+    """Answer the questions from what the eye sees: its cells, of each picture of the lesson.
+
+    With `apart` only the decoder learns from it, and gets used to the mistakes of the eye.
+    """
+    given = pupil.connect(cells).flatten(0, 1)[lesson.cells]
+    return _answers(pupil, lesson, given.detach() if apart else given)
 
 
 def _answers(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Counts]:
-    logits, labels, answers = _spoken(pupil, lesson, given)
+    logits, labels, answers, half, later = _spoken(pupil, lesson, given)
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     # Each answer weighs the root of its length: neither yes and no nor long captions rule.
     lengths = torch.bincount(answers, minlength=len(lesson.kinds)).clamp(min=1)
     weights = lengths[answers].float() ** -0.5
     spoken = (losses * weights).sum() / weights.sum()
+    here = lesson.ids == pupil.model.config.image_token_id
+    deep, known = pupil.deep(half[here], lesson.seen.truth, lesson.cells)
+    row, column, many, colors = lesson.named.unbind(-1)
+    deep = deep + pupil.deep.look_up(half[row, column], many, colors, lesson.spans)
+    read = lesson.where[..., 0] >= 0
+    deep = deep + 2 * pupil.deep.look_for(later[read], lesson.where[read])
     wrong = torch.zeros(len(lesson.kinds), device=labels.device)
     wrong.index_add_(0, answers, (logits.argmax(-1) != labels).float())
     counts: Counts = {"loss": float(spoken.detach()), "steps": 1.0}
     for kind, misses in zip(lesson.kinds, wrong.tolist(), strict=True):
         counts[f"n {kind}"] = counts.get(f"n {kind}", 0) + 1
         counts[f"ok {kind}"] = counts.get(f"ok {kind}", 0) + (misses == 0)
-    return spoken, counts
+    printed = (by_cell(lesson.seen.truth.slots).flatten(0, 1)[lesson.cells] > 0).sum()
+    counts["before"], counts["printed"] = float(known) / 2, float(printed)
+    return spoken + DEEP_WEIGHT * deep, counts
 
 
-def _spoken(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, labels and number of answer at each token to be said; `given` is of images."""
+def _spoken(
+    pupil: Pupil, lesson: Lesson, given: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Logits, labels and number of answer at each token to be said; `given` is of images.
+
+    Last, what the decoder knows half way up, and a layer later: (scenes, length, width).
+    """
     core = pupil.model.model
     words = core.get_input_embeddings()(lesson.ids)
     here = (lesson.ids == pupil.model.config.image_token_id).unsqueeze(-1)
     joined = words.masked_scatter(here, given.to(words.dtype))
-    hidden = core.language_model(
-        inputs_embeds=joined,
-        attention_mask=lesson.allowed,
-        position_ids=lesson.positions,
-        use_cache=False,
-    ).last_hidden_state
+    unseen = torch.zeros(lesson.allowed.shape, device=joined.device)
+    unseen = unseen.masked_fill(~lesson.allowed, -1e9)
+    kept: list[Tensor] = []
+    layers = core.language_model.layers[HALF_WAY - 1 : HALF_WAY + 1]
+    hooks = [
+        layer.register_forward_hook(lambda _module, _given, made: kept.append(made))
+        for layer in layers
+    ]
+    try:
+        hidden = core.language_model(
+            inputs_embeds=joined,
+            attention_mask=unseen,
+            position_ids=lesson.positions,
+            use_cache=False,
+        ).last_hidden_state
+    finally:
+        for hook in hooks:
+            hook.remove()
     said = lesson.labels != IGNORED
-    return pupil.model.lm_head(hidden[said]), lesson.labels[said], lesson.answers[said]
+    logits = pupil.model.lm_head(hidden[said])
+    return logits, lesson.labels[said], lesson.answers[said], kept[0], kept[1]
 
 
 def _place_loss(pupil: Pupil, cells: Tensor) -> Tensor:

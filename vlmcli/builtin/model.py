@@ -21,12 +21,17 @@ from transformers import (
 )
 
 from vlmcli.builtin import tokens
-from vlmcli.builtin.drawing import CELL, CHARS, SIDE
-from vlmcli.builtin.labels import PLACE_WAVES, DenseHead, IdealEye
+from vlmcli.builtin.drawing import CELL, SIDE
+from vlmcli.builtin.labels import PLACE_WAVES, SPOKEN, DeepHead, DenseHead, FineHead, IdealEye
 
 IMAGE_TOKENS = (SIDE // CELL) ** 2
-_EMBED, _STAGES, _TEXT_WIDTH = 40, (1, 2, 6), 256
+_EMBED, _STAGES, _TEXT_WIDTH = 64, (1, 4, 2), 256
 EYE_WIDTH = _EMBED * 2 ** (len(_STAGES) - 1)
+
+LOUDNESS = 64.0
+"""How large the numbers of the eye are. LLaVA has no norm between it and the connector, which
+learns nothing from such: in training they are made smaller, and in the model its weights are."""
+CONNECTOR = "model.multi_modal_projector.linear_1.weight"
 
 # After SmolVLM's, with a turn of any role, and content that is a string or a list; no blanks and no
 # newlines between, which would be tokens of their own.
@@ -91,8 +96,6 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    # The eye's features are large beside the embeddings of words.
-    nn.init.normal_(made.model.multi_modal_projector.linear_1.weight, std=0.1 * EYE_WIDTH**-0.5)
     # At first every layer adds a little to the words, or what is to be copied drowns in noise.
     for layer in made.model.language_model.layers:
         for last in (layer.self_attn.o_proj, layer.mlp.down_proj):
@@ -108,24 +111,39 @@ class Pupil(nn.Module):
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.model = build(tokenizer)
+        # For rows as short as these the fused kernels of a CPU take longer.
+        self.model.model.language_model.set_attn_implementation("eager")
         self.dense = DenseHead(EYE_WIDTH)
+        self.fine = FineHead(EYE_WIDTH // 2)
+        self.deep = DeepHead(_TEXT_WIDTH)
         self.place = nn.Sequential(nn.LayerNorm(EYE_WIDTH), nn.Linear(EYE_WIDTH, PLACE_WAVES))
         self.ideal = IdealEye(_TEXT_WIDTH)
-        self._spelling = tokenizer.convert_tokens_to_ids(list(CHARS))
+        self._spoken = tokenizer.convert_tokens_to_ids(list(SPOKEN))
         for module in self.model.model.vision_tower.modules():
             if isinstance(module, nn.Conv2d) and module.groups > 1:
                 module.forward = partial(_depthwise, module)  # type: ignore[method-assign]
 
-    def spoken(self) -> Tensor:
-        """How the decoder spells each character of a picture: (len(CHARS), width)."""
-        words: Tensor = self.model.get_input_embeddings().weight
-        return words[self._spelling]
+    def connect(self, cells: Tensor) -> Tensor:
+        """What the eye sees -> what the decoder is given: (pictures, cells, width)."""
+        told: Tensor = self.model.model.multi_modal_projector(cells / LOUDNESS)
+        return told
 
-    def see(self, pixels: Tensor) -> Tensor:
-        """(pictures, 3, height, width) -> (pictures, cells, EYE_WIDTH)."""
-        seen = self.model.model.vision_tower(pixels, output_hidden_states=True)
+    def spoken(self) -> Tensor:
+        """How the decoder says what there is in pictures: (len(SPOKEN), width)."""
+        words: Tensor = self.model.get_input_embeddings().weight
+        return words[self._spoken]
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(pictures, 3, height, width) -> (pictures, cells, EYE_WIDTH), and the stage before."""
+        finer: list[Tensor] = []
+        last = self.model.model.vision_tower.encoder.stages[-2].layers[-1]
+        hook = last.register_forward_hook(lambda _module, _given, made: finer.append(made))
+        try:
+            seen = self.model.model.vision_tower(pixels, output_hidden_states=True)
+        finally:
+            hook.remove()
         cells: Tensor = seen.hidden_states[-1]
-        return cells
+        return cells, finer[0]
 
 
 def _depthwise(module: nn.Conv2d, pixels: Tensor) -> Tensor:

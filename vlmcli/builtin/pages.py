@@ -22,7 +22,7 @@ _DIGITS = "0123456789"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-HARDEST = 0.75
+HARDEST = 0.6
 """The share of each difficulty in the hardest pages; with all of them at once little is learnt."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from vlmcli.builtin.charts import Chart, muted
-from vlmcli.builtin.drawing import CHARS, LEAST_PRINT, SIDE, THINGS, Canvas, Picture
+from vlmcli.builtin.drawing import CHARS, LEAST_PRINT, SIDE, START, THINGS, Canvas, Picture, code
 
 AVAILABLE = find_spec("matplotlib") is not None
 _FAMILIES = ("DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono", "STIXGeneral", "cmss10")
@@ -76,10 +76,18 @@ def _note(canvas: Canvas, texts: list[Any], boxes: list[Any]) -> None:
     height = canvas.image.height
     for text in texts:
         words, box = text.get_text(), text.get_window_extent()
+        said = [START, START, *(code(char) for char in words)]
+        parts = words.split(" ")
         for i, char in enumerate(words):
             if char in CHARS:
                 x = box.x0 + (box.x1 - box.x0) * (i + 0.5) / len(words)
-                canvas.chars.append((x, height - (box.y0 + box.y1) / 2, CHARS.index(char)))
+                part = words[:i].count(" ")
+                first = sum(len(p) + 1 for p in parts[:part])
+                middle = box.x0 + (box.x1 - box.x0) * (first + len(parts[part]) / 2) / len(words)
+                y = height - (box.y0 + box.y1) / 2
+                canvas.chars.append((x, y, CHARS.index(char), said[i + 1], said[i], middle))
     for box in boxes:
         area = (box.x0, height - box.y1, box.x1, height - box.y0)
         canvas.things.paste(1 + THINGS.index("bar"), tuple(round(v) for v in area))
+        across, down = area[2] - area[0], area[3] - area[1]
+        canvas.marks.append((area[0] + across / 2, area[1], across, down, THINGS.index("bar"), 0))

@@ -8,6 +8,9 @@ from vlmcli.builtin.drawing import COLOR_NAMES, SHAPES, Canvas, Color, Picture, 
 from vlmcli.builtin.words import article, asked, cased, listed
 
 Ask = tuple[str, str]
+CLOSEST = 0.06
+"""Of the picture's longer side: how far the middles of two shapes are apart at least, both across
+and down, so that they have an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def ground(rng: Random, level: float) -> Ground:
 
 
 def some(rng: Random, on: Ground, count: int) -> list[Shape]:
-    """Shapes apart from one another, from left to right, each to be told from the ground."""
+    """Shapes apart from one another, from top to bottom, each to be told from the ground."""
     found: list[Shape] = []
     kinds = rng.sample(SHAPES, rng.randrange(1, 4)) if rng.random() < 0.5 else list(SHAPES)
     for _ in range(200):
@@ -71,7 +74,7 @@ def some(rng: Random, on: Ground, count: int) -> list[Shape]:
         new = one(rng, on, kinds, rng.uniform(0.1, 0.36 if count > 2 else 0.5))
         if all(apart(new, old, on) for old in found):
             found.append(new)
-    return sorted(found, key=lambda shape: shape.x)
+    return sorted(found, key=lambda shape: shape.y)
 
 
 def one(rng: Random, on: Ground, kinds: list[str], size: float) -> Shape:
@@ -98,7 +101,8 @@ def apart(one: Shape, other: Shape, on: Ground) -> bool:
     dx, dy = abs(one.x - other.x) * width, abs(one.y - other.y) * height
     reach = (one.size + other.size) / 2 * min(width, height) + 4
     ratio = max(one.area, other.area) / min(one.area, other.area)
-    return max(dx, dy) > reach and dx > 0.06 * width and ratio > 1.25
+    side = max(width, height)
+    return max(dx, dy) > reach and min(dx, dy) > CLOSEST * side and ratio > 1.25
 
 
 def draw(rng: Random, level: float, on: Ground, shapes: list[Shape]) -> Picture:
@@ -126,7 +130,7 @@ CAPTION = (
 
 
 def caption(shapes: list[Shape]) -> str:
-    """From left to right."""
+    """From top to bottom."""
     said = listed([article(shape.full) for shape in shapes])
     return f"{said[0].upper()}{said[1:]}."
 

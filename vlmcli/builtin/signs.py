@@ -85,12 +85,13 @@ def draw(rng: Random, faces: list[Face], level: float, rows: list[str]) -> Pictu
     middle = rng.random() < 0.7
     for i, row in enumerate(rows):
         at = (x, y + step * (i + 0.5))
+        above = f"{rows[i - 1]} " if i else ""
         if middle:
-            canvas.centered((x + wide / 2, at[1]), row, face, size_px, ink)
+            canvas.centered((x + wide / 2, at[1]), row, face, size_px, ink, after=above)
         else:
-            canvas.text(at, row, face, size_px, ink)
+            canvas.text(at, row, face, size_px, ink, after=above)
     if rng.random() < 0.35 * level:
-        canvas.turned(rng.uniform(-5, 5), rng.uniform(-0.12, 0.12), ground)
+        canvas.turned(rng.uniform(-1.5, 1.5), rng.uniform(-0.12, 0.12), ground)
     return canvas.picture(rng, wear=rng.random() < level)
 
 

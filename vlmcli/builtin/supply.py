@@ -1,6 +1,7 @@
 """An endless supply of what the steps need, drawn here or by worker processes."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing import get_context
 from random import Random
 
@@ -9,6 +10,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vlmcli.builtin import batches, fonts, pages, samples, tokens
 from vlmcli.builtin.batches import Lesson, Seen
 from vlmcli.builtin.checkpoints import Progress
+from vlmcli.builtin.drawing import labels_alone
+from vlmcli.builtin.fonts import Face
 
 STEPS_TO_HARDEST = 4000
 """Steps until the scenes are as hard as they get."""
@@ -19,7 +22,19 @@ COPIES = 0.5
 copying, and rows of few tokens teach it several times as fast."""
 SHORT = 4
 """So many short signs take the time of a scene."""
-Step = tuple[Seen, Lesson]
+NEARBY = 0.75
+"""Of the steps in which the eye is asked, those in which most blank cells are left out."""
+IMAGINED = 2
+"""So many scenes are imagined for each that is seen: they cost little, and keep up the decoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Pages to look at, scenes to answer about, and once the eye is asked some to be imagined."""
+
+    pages: Seen
+    lesson: Lesson
+    imagined: Lesson | None = None
 
 
 class Supply(IterableDataset[Step]):
@@ -49,7 +64,22 @@ class Supply(IterableDataset[Step]):
                 many = rng.random() < SHARE_OF_MANY
                 count = max(1, self._scenes // 2 if many else self._scenes)
                 scenes = [samples.scene(rng, faces, hardness, many=many) for _ in range(count)]
-            yield seen, packs.pack(scenes, rng, sparse=not sees)
+            around: int | None = 0
+            if sees:
+                around = 1 if rng.random() < NEARBY else None
+            yield Step(
+                seen,
+                packs.pack(scenes, rng, around),
+                self._imagined(rng, faces, packs, hardness) if sees else None,
+            )
+
+    def _imagined(
+        self, rng: Random, faces: list[Face], packs: batches.Packer, hardness: float
+    ) -> Lesson:
+        count = IMAGINED * self._scenes
+        with labels_alone():
+            scenes = [samples.scene(rng, faces, hardness, many=False) for _ in range(count)]
+        return packs.pack(scenes, rng, around=0)
 
 
 def packer() -> batches.Packer:

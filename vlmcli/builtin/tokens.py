@@ -135,6 +135,13 @@ class Speller:
         rest = self.question(f" {after}") if after else []
         return (self.question(before) if before else []) + self.spelt(spelt) + rest
 
+    def names(self, word: str) -> list[int]:
+        """The tokens of a noun in a question: one or several, in small letters or in capitals."""
+        forms = [
+            form for one in (word, f"{word}s") for form in (one, one.capitalize(), one.upper())
+        ]
+        return [self._ids[form] for form in forms]
+
     def spelt(self, text: str) -> list[int]:
         """Byte by byte."""
         return [self._ids[char] for char in _as_bytes(text)] if text else []

@@ -22,18 +22,21 @@ from torch.multiprocessing.spawn import spawn
 
 from vlmcli import device as devices
 from vlmcli.builtin import checkpoints, export, lessons, tokens
-from vlmcli.builtin.batches import Lesson, Seen
 from vlmcli.builtin.checkpoints import Progress
 from vlmcli.builtin.model import Pupil
+from vlmcli.builtin.optimizers import optimizers_of, set_rate
 from vlmcli.builtin.supply import Step, Supply, loader
 
 CLIP = 1.0
 KNOWS_PRINT, WIDENING = 0.6, 0.004
 """Above this share of characters named right, the pages get harder, by so much a step."""
-DENSE_WEIGHT = 0.25
+DENSE_WEIGHT = 1.0
 """Of the labels of the renderer, beside the answers."""
-MATCH_WEIGHT = 0.5
+MATCH_WEIGHT = 4.0
 """Of what an eye without mistakes would hand to the decoder."""
+TOGETHER = 0.4
+"""Of the last stretch, after which the eye learns from the answers as well: before that they would
+lead it away from what the labels say, for little."""
 READS = 0.9
 """The share of characters named right in the hardest pages from which on the eye is asked."""
 
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="on a CPU")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--finish", type=float, metavar="MINUTES", help="end the training in these")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--pages", type=int, default=2, help="pages a step and process")
     parser.add_argument("--scenes", type=int, default=6, help="scenes a step and process")
     parser.add_argument("--looks", type=int, default=2, help="of their pictures, in stage look")
@@ -78,27 +81,18 @@ def _train(rank: int, ranks: int, options: argparse.Namespace) -> None:
     if ranks > 1:
         dist.init_process_group("gloo", rank=rank, world_size=ranks)
     torch.manual_seed(options.seed)
-    # Without instructions of its own a CPU is several times slower in it.
+    # Without instructions of its own a CPU is several times slower in bf16.
     half = devices.choose(device, "auto").dtype == torch.bfloat16
+    dtype = torch.bfloat16 if half else torch.float32
     pupil = Pupil(tokens.build()).to(device)
-    optimizer = _optimizer(pupil, options.rate)
-    own = options.folder / "checkpoint.pt"
-    progress = checkpoints.load(own if own.exists() else checkpoints.KEPT, pupil, optimizer)
+    optimizers = optimizers_of(dict(pupil.named_parameters()), options.rate, dtype)
+    progress = checkpoints.load(options.folder / "checkpoint.pt", pupil)
     if options.stage:
         progress.stage = options.stage
-    course = _Course(pupil, optimizer, progress, options, device, rank, ranks, progress.step, half)
+    course = _Course(pupil, optimizers, progress, options, device, rank, ranks, progress.step, half)
     course.run()
     if ranks > 1:
         dist.destroy_process_group()
-
-
-def _optimizer(pupil: Pupil, rate: float) -> torch.optim.AdamW:
-    parameters = list(pupil.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.02},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-8)
 
 
 @dataclass(slots=True)
@@ -106,7 +100,7 @@ class _Course:
     """One process of the training."""
 
     pupil: Pupil
-    optimizer: torch.optim.AdamW
+    optimizers: list[torch.optim.Optimizer]
     progress: Progress
     options: argparse.Namespace
     device: str
@@ -160,22 +154,26 @@ class _Course:
     def _step(self, drawn: Step) -> lessons.Counts:
         progress = self.progress
         self._set_rate()
-        pages, lesson = drawn[0].to(self.device), drawn[1].to(self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
-            loss, counts = self._looked_and_told(pages, lesson)
+            loss, counts = self._looked_and_told(drawn)
         progress.asked += 1
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._share_gradients()
-        torch.nn.utils.clip_grad_norm_(self.pupil.parameters(), CLIP)
-        self.optimizer.step()
+        # Apart, or the steps of the connector would be as small as the rest is wrong.
+        for part in (self.pupil.model.model.multi_modal_projector, self.pupil):
+            torch.nn.utils.clip_grad_norm_(part.parameters(), CLIP)
+        for optimizer in self.optimizers:
+            optimizer.step()
         counts["all"], counts["all steps"] = float(loss.detach()), 1.0
         self._widen(counts)
         progress.step += 1
         return counts
 
-    def _looked_and_told(self, pages: Seen, lesson: Lesson) -> tuple[Tensor, lessons.Counts]:
+    def _looked_and_told(self, drawn: Step) -> tuple[Tensor, lessons.Counts]:
         progress, pupil = self.progress, self.pupil
+        pages, lesson = drawn.pages.to(self.device), drawn.lesson.to(self.device)
         sees = progress.stage == "answer"
         shown = lesson.seen if sees else lesson.seen.first(self.options.looks)
         seen = pages + shown
@@ -189,20 +187,29 @@ class _Course:
                 right = more["imagined ok sign"] / signs
                 progress.copied += 0.02 * (right - progress.copied)
             return dense + MATCH_WEIGHT * match + told, counts | more
-        told, more = lessons.answer(pupil, lesson, cells[len(pages.pixels) :])
-        return DENSE_WEIGHT * (dense + MATCH_WEIGHT * match) + 2 * told, counts | more
+        apart = progress.finished < TOGETHER
+        told, more = lessons.answer(pupil, lesson, cells[len(pages.pixels) :], apart=apart)
+        counts |= more
+        if drawn.imagined is not None:
+            imagined, more = lessons.imagine(pupil, drawn.imagined.to(self.device))
+            told, counts = told + imagined, counts | more
+        return DENSE_WEIGHT * (dense + MATCH_WEIGHT * match) + told, counts
 
     def _set_rate(self) -> None:
         since = self.progress.step - self.first_step  # the moments of the optimizer may be new
         rate = self.options.rate * min(1.0, (since + 1) / 100)
         if self.options.finish:
             rate *= max(0.01, 1 - self.progress.finished)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            set_rate(optimizer, rate)
 
     def _share_gradients(self) -> None:
         if self.ranks == 1:
             return
+        # What one process had nothing to learn about, another may have.
+        for weight in self.pupil.parameters():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
         gradients = [p.grad for p in self.pupil.parameters() if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
@@ -225,9 +232,7 @@ class _Course:
 
     def _save(self) -> None:
         if self.rank == 0:
-            checkpoints.save(
-                self.options.folder / "checkpoint.pt", self.pupil, self.optimizer, self.progress
-            )
+            checkpoints.save(self.options.folder / "checkpoint.pt", self.pupil, self.progress)
 
 
 class _Log:

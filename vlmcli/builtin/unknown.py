@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vlmcli import wording
 from vlmcli.builtin import fonts
-from vlmcli.builtin.drawing import Canvas, Picture
+from vlmcli.builtin.drawing import SIDE, Canvas, Picture, draws
 from vlmcli.builtin.fonts import Face
 from vlmcli.builtin.words import asked, word
 
@@ -62,6 +62,8 @@ def question(rng: Random, *, held_out: bool = False) -> str:
 
 def draw(rng: Random, faces: list[Face], *, held_out: bool = False) -> Picture:
     """A picture of none of the known kinds."""
+    if not draws():
+        return Canvas.blank((SIDE, SIDE), (0, 0, 0)).picture(rng)
     noise = np.random.default_rng(rng.getrandbits(32))
     if held_out:
         made = rng.choice((_clouds, _rings, _photo, _screen, _blank, _tiling))(rng, noise, faces)
