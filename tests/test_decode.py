@@ -274,9 +274,9 @@ def test_special_tokens_are_not_text(tokenizer: Any) -> None:
 
 
 def test_what_is_emitted_comes_in_order_and_the_end_comes_last_and_once() -> None:
-    def run(emit: Callable[[str], None]) -> Done:
+    def run(emit: Callable[[Delta], None]) -> Done:
         for n in range(1000):
-            emit(f"{n} ")
+            emit(Delta(f"{n} "))
         return DONE
 
     *deltas, last = decode.stream(run)
@@ -286,9 +286,9 @@ def test_what_is_emitted_comes_in_order_and_the_end_comes_last_and_once() -> Non
 
 
 def test_an_empty_text_is_no_chunk() -> None:
-    def run(emit: Callable[[str], None]) -> Done:
+    def run(emit: Callable[[Delta], None]) -> Done:
         for text in ("", "a", "", "b", ""):
-            emit(text)
+            emit(Delta(text))
         return DONE
 
     assert [*decode.stream(run)] == [Delta("a"), Delta("b"), DONE]
@@ -297,8 +297,8 @@ def test_an_empty_text_is_no_chunk() -> None:
 def test_the_text_comes_while_the_work_goes_on() -> None:
     read = threading.Event()
 
-    def run(emit: Callable[[str], None]) -> Done:
-        emit("first")
+    def run(emit: Callable[[Delta], None]) -> Done:
+        emit(Delta("first"))
         assert read.wait(PATIENCE_S)  # for ever, were the text kept until the end
         return DONE
 
@@ -312,8 +312,8 @@ def test_the_text_comes_while_the_work_goes_on() -> None:
 def test_what_goes_wrong_in_the_worker_is_raised_in_the_reader(kind: type[BaseException]) -> None:
     wrong = kind("out of luck")
 
-    def run(emit: Callable[[str], None]) -> Done:
-        emit("so far")
+    def run(emit: Callable[[Delta], None]) -> Done:
+        emit(Delta("so far"))
         raise wrong
 
     read: list[object] = []
@@ -335,11 +335,11 @@ def test_closing_the_iterator_stops_the_worker_at_its_next_text() -> None:
     closed, stopped = threading.Event(), threading.Event()
     emitted_after: list[str] = []
 
-    def run(emit: Callable[[str], None]) -> Done:
-        emit("one")
+    def run(emit: Callable[[Delta], None]) -> Done:
+        emit(Delta("one"))
         assert closed.wait(PATIENCE_S)
         try:
-            emit("")  # no text of its own, as for half a character
+            emit(Delta(""))  # no text of its own, as for half a character
             emitted_after.append("two")
         finally:
             stopped.set()

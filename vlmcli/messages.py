@@ -144,10 +144,19 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """The next piece of what a reasoning model thinks before it answers: no part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The end of an answer; comes last, exactly once.
 
     `image_tokens` is None for the families whose pictures take no place in the prompt (BLIP, GIT).
+    `cached_tokens` of the prompt were read for an earlier turn and not again; `new_tokens` counts
+    the thoughts too.
     """
 
     reason: FinishReason
@@ -156,6 +165,16 @@ class Done:
     new_tokens: int
     seconds_to_first_token: float
     seconds: float
+    cached_tokens: int = 0
 
 
-Chunk = Delta | Done
+Chunk = Delta | Thought | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; `reasoning` is what was thought before it, "" if nothing was."""
+
+    text: str
+    reasoning: str
+    done: Done

@@ -26,28 +26,6 @@ class FrameBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """A loaded model. `generate` answers one conversation and streams: Delta, …, Done.
-
-    Closing the iterator stops the work at the next token. `revision` is the commit of a model from
-    the Hub; `why` tells the choice of the device, `note` what is to be known of that of the model.
-    """
-
-    model: str
-    device: str
-    dtype: str
-    generate: Callable[[Sequence[Message], Sampling], Iterator[Chunk]]
-    revision: str | None = None
-    why: str = ""
-    note: str = ""
-    budget: Callable[[], FrameBudget] = FrameBudget
-
-    @property
-    def label(self) -> str:
-        return f"{self.model} on {self.device}, {self.dtype}"
-
-
-@dataclass(frozen=True, slots=True)
 class ImagePreview:
     """What a model would see of one image; sizes are (width, height) in pixels.
 
@@ -71,6 +49,32 @@ class Preview:
     prompt: str
     prompt_tokens: int
     images: tuple[ImagePreview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A loaded model. `generate` answers one conversation and streams: Thought, …, Delta, …, Done.
+
+    Closing the iterator stops the work at the next token. `revision` is the commit of a model from
+    the Hub; `why` tells the choice of the device, `note` what is to be known of that of the model.
+    `preview` shows what `generate` would give the model, which reads at most `context_tokens`, its
+    answer among them; both are None where a backend cannot tell.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    generate: Callable[[Sequence[Message], Sampling], Iterator[Chunk]]
+    revision: str | None = None
+    why: str = ""
+    note: str = ""
+    budget: Callable[[], FrameBudget] = FrameBudget
+    preview: Callable[[Sequence[Message]], Preview] | None = None
+    context_tokens: int | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} on {self.device}, {self.dtype}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,27 @@
-"""Tokens -> Delta: text as it comes, stop strings, loops; on a thread that stops when asked."""
+"""Tokens -> Thought and Delta: text as it comes, stop strings, loops; on a thread that stops when
+asked."""
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from vlmcli.backends.local.inputs import Prompt
+from vlmcli.backends.local.cache import Memory, Start
+from vlmcli.backends.local.inputs import REFUSALS, Prompt
 from vlmcli.backends.local.processors import Processor
-from vlmcli.messages import Chunk, Delta, Done, FinishReason, Sampling
+from vlmcli.backends.local.sampling import generation_config, has_ended
+from vlmcli.backends.local.thoughts import Piece, Thoughts, overlap, special_marks, thoughts_of
+from vlmcli.messages import Chunk, Delta, Done, FinishReason, Sampling, Thought
 
 # A text is taken to loop when its last tokens are one pattern over and over: this many tokens in
 # all, and so many times. Rows of a table repeat too, but not to the letter for that long.
 LOOP_TOKENS = 64
 LOOP_REPEATS = 8
-# Below it, logits divided by the temperature overflow; the likeliest token is certain long before.
-LEAST_TEMPERATURE = 0.001
-
 LONG_PATTERN, LONG_PATTERN_REPEATS = 32, 4
 
 
@@ -85,7 +86,7 @@ class Stops:
             self.found = True
             sure, self._held = self._held[: min(places)[1]], ""
             return sure
-        keep = max((self._overlap(stop) for stop in self._stops), default=0)
+        keep = max((overlap(self._held, stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep
         sure, self._held = self._held[:cut], self._held[cut:]
         return sure
@@ -93,11 +94,6 @@ class Stops:
     def flush(self) -> str:
         rest, self._held = self._held, ""
         return rest
-
-    def _overlap(self, stop: str) -> int:
-        """How many of the last characters are the first ones of `stop`."""
-        longest = min(len(stop) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
 
 
 class Edges:
@@ -137,14 +133,14 @@ def loops(ids: list[int]) -> bool:
 class _Sink(BaseStreamer):  # type: ignore[misc]
     """What `generate` hands its tokens to: makes text of them and decides when it is enough."""
 
-    def __init__(self, words: Words, stops: Stops, emit: Callable[[str], None]) -> None:
-        self._words, self._stops = words, stops
-        edges = Edges()
-
-        def give(text: str) -> None:
-            emit(edges.push(text))
-
-        self._emit = give
+    def __init__(
+        self, processor: Processor, thoughts: Thoughts, stops: Stops, emit: Callable[[Piece], None]
+    ) -> None:
+        self._tokenizer = processor.tokenizer
+        self._words = Words(self._tokenizer)
+        self._marks = special_marks(processor)
+        self._thoughts, self._stops, self._emit = thoughts, stops, emit
+        self._edges = {Thought: Edges(), Delta: Edges()}
         self._prompt_came = False
         self.ids: list[int] = []
         self.reason: FinishReason | None = None
@@ -161,7 +157,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
     def _take(self, token: int) -> None:
         self.first_token_at = self.first_token_at or time.perf_counter()
         self.ids.append(token)
-        self._emit(self._stops.push(self._words.push(token)))
+        self._give(self._thoughts.push(self._text(token)))
         if self._stops.found:
             self.reason = "stop"
         elif loops(self.ids):
@@ -169,14 +165,29 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         if self.reason:
             raise _Finished
 
+    def _text(self, token: int) -> str:
+        mark = self._marks.get(token, "")
+        if not mark or not self._thoughts.takes(mark):
+            return self._words.push(token)
+        text = self._words.flush() + mark
+        self._words = Words(self._tokenizer)
+        return text
+
+    def _give(self, pieces: list[Piece]) -> None:
+        self._emit(Delta(""))  # half a character, or of a mark: the work can be stopped here too
+        for piece in pieces:
+            text = piece.text if isinstance(piece, Thought) else self._stops.push(piece.text)
+            self._emit(type(piece)(self._edges[type(piece)].push(text)))
+
     def end(self) -> None:
         """Called by `generate` after the last token; the rest is flushed by `generate_text`."""
 
     def flush(self) -> None:
         if not self._stops.found:
-            self._emit(self._stops.push(self._words.flush()))
+            self._give(self._thoughts.push(self._words.flush()))
+            self._give(self._thoughts.flush())
         if not self._stops.found:
-            self._emit(self._stops.flush())
+            self._emit(Delta(self._edges[Delta].push(self._stops.flush())))
 
 
 def generate_text(
@@ -184,73 +195,73 @@ def generate_text(
     processor: Processor,
     prompt: Prompt,
     sampling: Sampling,
-    emit: Callable[[str], None],
+    emit: Callable[[Piece], None],
+    memory: Memory | None = None,
 ) -> Done:
-    """Answer one prompt, giving the text to `emit` as it comes; what `emit` raises ends it."""
+    """Answer one prompt, giving the text to `emit` as it comes; what `emit` raises ends it.
+
+    What `memory` holds of an earlier prompt is not read again, and it is given this one to hold.
+    """
     started = time.perf_counter()
     config = generation_config(model, processor, prompt, sampling)
-    if sampling.seed is not None:
-        torch.manual_seed(sampling.seed)
-    sink = _Sink(Words(processor.tokenizer), Stops(sampling.stop), emit)
-    try:
-        with torch.inference_mode():
+
+    def answer(start: Start) -> _Sink:
+        if sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
+        if start.known is not None:
+            config.cache_implementation = None  # the cache is there
+        sink = _Sink(processor, thoughts_of(processor, prompt), Stops(sampling.stop), emit)
+        with suppress(_Finished), _pictures_reach(model, start.new_pictures):
             model.generate(
-                **_on_device(prompt.inputs, model), generation_config=config, streamer=sink
+                **_on_device(start.inputs, model), generation_config=config, streamer=sink
             )
-    except _Finished:
-        pass
+        return sink
+
+    with torch.inference_mode():
+        start = Start(prompt.inputs) if memory is None else memory.start(prompt.inputs)
+        try:
+            sink = answer(start)
+        except REFUSALS:
+            if memory is None or not start.cached_tokens:
+                raise
+            # No family is known to come here. What can be answered must not fail over a saving.
+            memory.give_up()
+            start = Start(prompt.inputs)
+            sink = answer(start)
+        if memory is not None:
+            memory.keep(start, sink.ids)
     sink.flush()
     ended = time.perf_counter()
     full = len(sink.ids) >= config.max_new_tokens
     return Done(
-        reason=sink.reason or ("length" if full and not _ends(sink.ids, config) else "stop"),
+        reason=sink.reason or ("length" if full and not has_ended(sink.ids, config) else "stop"),
         prompt_tokens=prompt.prompt_tokens,
         image_tokens=prompt.image_tokens,
         new_tokens=len(sink.ids),
         seconds_to_first_token=(sink.first_token_at or ended) - started,
         seconds=ended - started,
+        cached_tokens=start.cached_tokens,
     )
 
 
-def generation_config(
-    model: Any, processor: Processor, prompt: Prompt, sampling: Sampling
-) -> GenerationConfig:
-    """The model's own generation settings with the user's on top; one beam, so that it streams."""
-    own = model.generation_config
-    ends = _union(own.eos_token_id, processor.tokenizer.eos_token_id)
-    room = sampling.max_tokens
-    if processor.context_tokens is not None:
-        room = max(1, min(room, processor.context_tokens - prompt.prompt_tokens))
-    changed = {
-        **own.to_diff_dict(),
-        "eos_token_id": ends or None,
-        "pad_token_id": own.pad_token_id if own.pad_token_id is not None else min(ends, default=0),
-        "max_new_tokens": room,
-        "max_length": None,
-        "num_beams": 1,
-        "early_stopping": False,
-        "length_penalty": 1.0,
-        "do_sample": sampling.temperature >= LEAST_TEMPERATURE,
-        "temperature": sampling.temperature or None,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
-    }
-    if not changed["do_sample"]:
-        changed |= {"temperature": None, "top_p": None, "top_k": None, "min_p": None}
-    if sampling.repetition_penalty is not None:
-        changed["repetition_penalty"] = sampling.repetition_penalty
-    return GenerationConfig(**changed)
+@contextmanager
+def _pictures_reach(model: Any, names: tuple[str, ...]) -> Iterator[None]:
+    """See to it that `generate` hands the model the pictures that come after known tokens.
 
+    Models whose own code drops pictures wherever a cache is would answer without having seen them.
+    """
 
-def _union(*ends: int | list[int] | None) -> list[int]:
-    """The end tokens of both: a model's settings and its tokenizer do not always agree."""
-    found = {n for end in ends for n in ([end] if isinstance(end, int) else end or [])}
-    return sorted(found)
+    def check(_model: Any, _positional: Any, given: dict[str, Any]) -> None:
+        hook.remove()
+        encoded = given.get("mm_encoder_outputs") is not None
+        if lost := [name for name in names if given.get(name) is None and not encoded]:
+            raise ValueError(f"{lost[0]} did not reach the model")
 
-
-def _ends(ids: list[int], config: GenerationConfig) -> bool:
-    return bool(ids) and ids[-1] in _union(config.eos_token_id)
+    hook = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
@@ -263,7 +274,7 @@ def _on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
     }
 
 
-def stream(run: Callable[[Callable[[str], None]], Done]) -> Iterator[Chunk]:
+def stream(run: Callable[[Callable[[Piece], None]], Done]) -> Iterator[Chunk]:
     """Yield what `run(emit)` emits on a worker thread, then what it returns; raise what it raises.
 
     Closing the iterator makes the next `emit` raise on the worker, which ends its work.
@@ -271,11 +282,11 @@ def stream(run: Callable[[Callable[[str], None]], Done]) -> Iterator[Chunk]:
     queue: SimpleQueue[Chunk | BaseException] = SimpleQueue()
     closed = Event()
 
-    def emit(text: str) -> None:
+    def emit(piece: Piece) -> None:
         if closed.is_set():
             raise _Finished
-        if text:
-            queue.put(Delta(text))
+        if piece.text:
+            queue.put(piece)
 
     def work() -> None:
         try:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -14,10 +15,12 @@ from vlmcli import device as devices
 from vlmcli import hub, output
 from vlmcli.backends import Engine, Preview, Reader
 from vlmcli.backends.local import decode, processors, prompt, suits
+from vlmcli.backends.local.cache import Memory
+from vlmcli.backends.local.processors import Processor
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
-from vlmcli.messages import Chunk, Done, Message, Sampling
+from vlmcli.messages import Chunk, Delta, Done, Message, Sampling
 from vlmcli.models import files, names
 from vlmcli.settings import Settings
 
@@ -27,8 +30,11 @@ CACHE_TOKENS = 2048
 """The length of prompt and answer that the check of the memory plans for."""
 
 
-def load(settings: Settings) -> Engine:
-    """The model that the settings name, on the device that they name."""
+def load(settings: Settings, *, remembers: bool = True) -> Engine:
+    """The model that the settings name, on the device that they name.
+
+    Of a conversation that goes on it reads only what is new, unless `remembers` is False.
+    """
     device = devices.choose(settings.device, settings.dtype)
     ref = _find(settings, device)
     with output.status(f"loading {ref.name}"):
@@ -36,13 +42,18 @@ def load(settings: Settings) -> Engine:
         needed = needed_bytes(ref.folder, processor.config, device.dtype)
         devices.check_fits(needed, device, ref.name)
         model = _load_weights(ref, device, settings)
+    memory = Memory(model, processor) if remembers else None
+    # An answer that was broken off ends at its next token; the model has one place for its state.
+    busy = Lock()
 
     def generate(conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:
             try:
-                return decode.generate_text(model, processor, ready, sampling, emit)
+                with busy:
+                    emit(Delta(""))  # perhaps nobody waits any more
+                    return decode.generate_text(model, processor, ready, sampling, emit, memory)
             except (MemoryError, RuntimeError) as error:
                 if (known := _explained(error, ref, device)) is None:
                     raise
@@ -59,6 +70,8 @@ def load(settings: Settings) -> Engine:
         note=ref.note,
         generate=generate,
         budget=partial(prompt.frame_budget, processor, ref.folder),
+        preview=partial(_preview, processor),
+        context_tokens=processor.context_tokens,
     )
 
 
@@ -66,15 +79,18 @@ def read(settings: Settings) -> Reader:
     """The model's processor, without its weights."""
     ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
     processor = _processor(ref, settings)
-
-    def preview(conversation: Sequence[Message]) -> Preview:
-        ready = prompt.prepare(processor, conversation)
-        seen = prompt.preview_images(processor, conversation, ready)
-        return Preview(ready.text, ready.prompt_tokens, seen)
-
     return Reader(
-        ref.name, ref.revision, partial(prompt.frame_budget, processor, ref.folder), preview
+        ref.name,
+        ref.revision,
+        partial(prompt.frame_budget, processor, ref.folder),
+        partial(_preview, processor),
     )
+
+
+def _preview(processor: Processor, conversation: Sequence[Message]) -> Preview:
+    ready = prompt.prepare(processor, conversation)
+    seen = prompt.preview_images(processor, conversation, ready)
+    return Preview(ready.text, ready.prompt_tokens, seen)
 
 
 def _find(settings: Settings, device: Device, *, weights: bool = True) -> ModelRef:
@@ -103,7 +119,7 @@ def _resolve(
     return hub.resolve(settings.model, revision=revision, offline=offline, need=need, watch=watch)
 
 
-def _processor(ref: ModelRef, settings: Settings) -> processors.Processor:
+def _processor(ref: ModelRef, settings: Settings) -> Processor:
     run_code = settings.trust_remote_code
     if run_code and (files := hub.code_files(ref)):
         output.note(f"running the program code of {ref.name}: {', '.join(files)}")
