@@ -2,7 +2,8 @@
 
 `engine` loads and answers; `processors` reads a model's processor; `prompt` turns messages into
 inputs; `literal` keeps special tokens in a user's text from being structure; `decode` turns tokens
-into text.
+into text, of which `thoughts` are no part of the answer; `cache` keeps what was read of a
+conversation, in `layers` that can be gone back on, as long as the `pixels` are the same.
 """
 
 import importlib.util

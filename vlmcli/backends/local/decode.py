@@ -3,7 +3,7 @@ asked."""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -13,6 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from vlmcli.backends.local.cache import Memory, Start
 from vlmcli.backends.local.inputs import REFUSALS, Prompt
+from vlmcli.backends.local.pixels import reaching
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.sampling import generation_config, has_ended
 from vlmcli.backends.local.thoughts import Piece, Thoughts, overlap, special_marks, thoughts_of
@@ -211,7 +212,7 @@ def generate_text(
         if start.known is not None:
             config.cache_implementation = None  # the cache is there
         sink = _Sink(processor, thoughts_of(processor, prompt), Stops(sampling.stop), emit)
-        with suppress(_Finished), _pictures_reach(model, start.new_pictures):
+        with suppress(_Finished), reaching(model, start.new_pictures):
             model.generate(
                 **_on_device(start.inputs, model), generation_config=config, streamer=sink
             )
@@ -242,26 +243,6 @@ def generate_text(
         seconds=ended - started,
         cached_tokens=start.cached_tokens,
     )
-
-
-@contextmanager
-def _pictures_reach(model: Any, names: tuple[str, ...]) -> Iterator[None]:
-    """See to it that `generate` hands the model the pictures that come after known tokens.
-
-    Models whose own code drops pictures wherever a cache is would answer without having seen them.
-    """
-
-    def check(_model: Any, _positional: Any, given: dict[str, Any]) -> None:
-        hook.remove()
-        encoded = given.get("mm_encoder_outputs") is not None
-        if lost := [name for name in names if given.get(name) is None and not encoded]:
-            raise ValueError(f"{lost[0]} did not reach the model")
-
-    hook = model.register_forward_pre_hook(check, with_kwargs=True)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
