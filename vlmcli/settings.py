@@ -157,6 +157,14 @@ class Settings:
     json: bool = setting(
         False, "--json/--no-json", kind=bool, help_text="One JSON object an answer.", panel="Output"
     )
+    hide_reasoning: bool = setting(
+        False,
+        "-R/--show-reasoning",
+        "--hide-reasoning",
+        kind=bool,
+        help_text="Leave out what a reasoning model thinks first; it is shown on stderr.",
+        panel="Output",
+    )
     stats: bool = setting(
         False,
         "--stats/--no-stats",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vlmcli import __version__, backends, output, wire
 from vlmcli.backends import Engine, ImagePreview, Reader
-from vlmcli.messages import Done, Image, Message, Video, seen_of, videos_of
+from vlmcli.messages import Answer, Delta, Done, Image, Message, Thought, Video, seen_of, videos_of
 from vlmcli.settings import Settings
 
 
@@ -26,43 +26,51 @@ def load(settings: Settings) -> Engine:
 def show(engine: Engine, conversation: Sequence[Message], settings: Settings) -> None:
     """Answer on stdout: streamed text, or one JSON object."""
     if settings.json:
-        text, done = collect(engine, conversation, settings)
-        output.record(record(engine, conversation, text, done))
+        answer = collect(engine, conversation, settings)
+        text, done = answer.text, answer.done
+        output.record(record(engine, conversation, answer))
     else:
         chunks = engine.generate(conversation, settings.sampling)
-        _, done = output.stream(chunks, live=settings.stream)
-    finish(engine, done, settings)
+        reasoning = not settings.hide_reasoning
+        text, done = output.stream(chunks, live=settings.stream, reasoning=reasoning)
+    finish(engine, done, settings, said=bool(text))
 
 
-def collect(
-    engine: Engine, conversation: Sequence[Message], settings: Settings
-) -> tuple[str, Done]:
-    """The whole answer, nothing printed."""
-    *deltas, done = engine.generate(conversation, settings.sampling)
+def collect(engine: Engine, conversation: Sequence[Message], settings: Settings) -> Answer:
+    """The whole answer, nothing printed; without what was thought if that is to be hidden."""
+    *chunks, done = engine.generate(conversation, settings.sampling)
     assert isinstance(done, Done)  # the contract of Engine.generate
-    return "".join(delta.text for delta in deltas if not isinstance(delta, Done)), done
+    thoughts = "".join(chunk.text for chunk in chunks if isinstance(chunk, Thought))
+    text = "".join(chunk.text for chunk in chunks if isinstance(chunk, Delta))
+    return Answer(text, "" if settings.hide_reasoning else thoughts, done)
 
 
-def finish(engine: Engine, done: Done, settings: Settings, name: str = "") -> None:
-    """Statistics, where they were asked for, and why an answer ended early."""
+def finish(
+    engine: Engine, done: Done, settings: Settings, name: str = "", *, said: bool = True
+) -> None:
+    """Statistics, where they were asked for, and why an answer ended early.
+
+    `said` is whether there is an answer at all, and not only thoughts.
+    """
     if settings.stats:
         output.stats(done, engine.label)
     about = f"{name}: " if name else ""
     if done.reason == "loop":
         output.warn(f"{about}the model repeated itself without end, and was stopped")
+    elif done.reason == "length" and not said:
+        output.warn(f"{about}no answer in {done.new_tokens} tokens: -n allows more to think in")
     elif done.reason == "length" and settings.verbose:
         output.note(f"{about}the answer was cut at {done.new_tokens} tokens; -n allows more")
 
 
-def record(
-    engine: Engine, conversation: Sequence[Message], text: str, done: Done
-) -> dict[str, object]:
+def record(engine: Engine, conversation: Sequence[Message], answer: Answer) -> dict[str, object]:
     """What `--json` says of an answer; about several images or clips seen together, lists."""
-    seen, videos = seen_of(conversation), videos_of(conversation)
+    seen, videos, done = seen_of(conversation), videos_of(conversation), answer.done
     images = [one for one in seen if isinstance(one, Image)]
     fields: dict[str, object] = {
         "file": _each(seen, "name"),
-        "text": text,
+        "text": answer.text,
+        **({"reasoning": answer.reasoning} if answer.reasoning else {}),
         "finish_reason": done.reason,
         "model": engine.model,
         "revision": engine.revision,
@@ -73,6 +81,7 @@ def record(
         **({"clips": [_clip(video) for video in videos]} if videos else {}),
         "image_tokens": done.image_tokens,
         "prompt_tokens": done.prompt_tokens,
+        **({"cached_tokens": done.cached_tokens} if done.cached_tokens else {}),
         "new_tokens": done.new_tokens,
         "seconds_to_first_token": round(done.seconds_to_first_token, 4),
         "seconds": round(done.seconds, 4),

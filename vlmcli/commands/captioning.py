@@ -74,6 +74,8 @@ class Job:
         if self.settings.json or not named:
             answers.show(self._engine, conversation, self.settings)
             return
-        text, done = answers.collect(self._engine, conversation, self.settings)
-        output.caption_line(image.name, text)
-        answers.finish(self._engine, done, self.settings, image.name)
+        answer = answers.collect(self._engine, conversation, self.settings)
+        output.thoughts(answer.reasoning)
+        output.caption_line(image.name, answer.text)
+        said = bool(answer.text)
+        answers.finish(self._engine, answer.done, self.settings, image.name, said=said)

@@ -178,17 +178,20 @@ class Watch:
     def _answer_window(
         self, engine: Engine, conversation: list[Message], number: int, window: Span
     ) -> None:
-        text, done = answers.collect(engine, conversation, self.settings)
+        answer = answers.collect(engine, conversation, self.settings)
+        span = f"{clock(window[0])}-{clock(window[1])}"
         times = {"start": round(window[0], 3), "end": round(window[1], 3)}
-        record = times | answers.record(engine, conversation, text, done)
+        record = times | answers.record(engine, conversation, answer)
+        if self.show.form != "jsonl":
+            output.thoughts(answer.reasoning)
         if self.show.file is None and self.show.form == "jsonl":
             output.record(record)
         elif self.show.file is None and self.show.form == "text":
-            output.caption_line(f"{clock(window[0])}-{clock(window[1])}", text)
+            output.caption_line(span, answer.text)
         else:
-            cue = Cue(*window, output.clean(text), record)
+            cue = Cue(*window, output.clean(answer.text), record)
             self._write(transcript.entry(self.show.form, number, cue))
-        answers.finish(engine, done, self.settings, f"{clock(window[0])}-{clock(window[1])}")
+        answers.finish(engine, answer.done, self.settings, span, said=bool(answer.text))
 
     def _write(self, text: str) -> None:
         if self.show.file is not None:

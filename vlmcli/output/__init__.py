@@ -13,7 +13,7 @@ from vlmcli.output.downloads import downloads, size
 from vlmcli.output.footer import Meter, progress, status
 from vlmcli.output.pictures import show_picture
 from vlmcli.output.report import Finding, State, report
-from vlmcli.output.streaming import PlainPrinter, stream
+from vlmcli.output.streaming import DimPrinter, PlainPrinter, stream
 from vlmcli.output.table import Column, ago, facts, row, table
 from vlmcli.output.terminal import encoding, styled, write, write_path
 from vlmcli.output.text import as_json, clean, fold
@@ -44,6 +44,7 @@ __all__ = [
     "status",
     "stream",
     "table",
+    "thoughts",
     "warn",
 ]
 
@@ -51,6 +52,13 @@ __all__ = [
 def plain(text: str) -> None:
     """Print a text on stdout as it is."""
     printer = PlainPrinter(sys.stdout)
+    printer.add(clean(text))
+    printer.finish()
+
+
+def thoughts(text: str) -> None:
+    """Print on stderr what a model thought before an answer that is printed whole."""
+    printer = DimPrinter(sys.stderr)
     printer.add(clean(text))
     printer.finish()
 
@@ -94,11 +102,12 @@ def note(text: str) -> None:
 
 def stats(done: Done, label: str) -> None:
     """Say on one line of stderr what an answer cost; `label` is the engine's."""
-    image = "" if done.image_tokens is None else f" ({done.image_tokens} image)"
+    kinds = {"image": done.image_tokens, "cached": done.cached_tokens or None}
+    of_them = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count is not None)
     decode_s = done.seconds - done.seconds_to_first_token
     decoded = done.new_tokens - 1  # the first token is paid for by the time to the first token
     parts = [
-        f"{done.prompt_tokens} prompt tokens{image}",
+        f"{done.prompt_tokens} prompt tokens{f' ({of_them})' if of_them else ''}",
         f"first token {done.seconds_to_first_token:.2f} s",
         f"{done.new_tokens} tokens in {done.seconds:.2f} s",
         *([f"{decoded / decode_s:.1f} tok/s"] if decoded > 0 and decode_s > 0 else []),
