@@ -17,7 +17,7 @@ from PIL import Image
 from vlmcli import backends, hub
 from vlmcli.app import main
 from vlmcli.backends import Engine
-from vlmcli.messages import Chunk, Delta, Done, Message, Sampling
+from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Thought
 from vlmcli.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -67,6 +67,7 @@ class FakeEngine:
     loads: list[Settings] = field(default_factory=list)
     reason: str = "stop"
     note: str = ""
+    thoughts: str = ""
 
     def load(self, settings: Settings) -> Engine:
         self.loads.append(settings)
@@ -82,6 +83,7 @@ class FakeEngine:
     def generate(self, conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
         answer = self.answers[min(len(self.calls), len(self.answers) - 1)]
         self.calls.append((conversation, sampling))
+        yield from (Thought(word) for word in self.thoughts.split("|") if word)
         yield from (Delta(word) for word in answer.split("|"))
         yield Done(self.reason, 76, 64, answer.count("|") + 1, 0.5, 1.0)  # type: ignore[arg-type]
 

@@ -187,6 +187,15 @@ def test_another_question_about_the_same_picture_reads_the_picture_once(
     assert known > 8 and known < len(talk.answer) + 100
 
 
+def test_the_same_picture_after_other_words_is_read_again(tiny: Tiny) -> None:
+    talk = Talk(tiny("smolvlm"))
+    for words in ("the red", "the blue in the picture, and the dog", "the"):
+        talk.turns = [messages.system(words), user("which?", [picture("red")])]
+        assert talk.again() == 0
+    talk.turns[0] = messages.system("the cat")
+    assert talk.again() == 0
+
+
 # ---- what is kept
 
 
@@ -290,12 +299,13 @@ def test_a_sliding_layer_that_has_forgotten_too_much_reads_again(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, rewind_tokens: int
 ) -> None:
     monkeypatch.setattr(layers, "REWIND_TOKENS", rewind_tokens)
-    talk = Talk(tiny("gemma3"))  # whose window is 64 tokens wide
-    talk.ask("what is in the picture? " * 4, picture("red"))
+    talk = Talk(tiny("gemma4"))  # one of its two layers has a window of 64 tokens
+    talk.ask("what is in the picture?", picture("red"))
     talk.accept()
     talk.ask("and what colour is the dog? " * 2)
     talk.undo(1)
     assert talk.ask("no, the cat?") == 0
+    assert (talk.again() > 0) == (rewind_tokens == 20)  # as far back as an answer
 
 
 def test_a_model_that_looks_ahead_reads_every_prompt_from_its_start(tiny: Tiny) -> None:
@@ -329,17 +339,20 @@ def test_a_rope_that_changes_with_the_length_reads_every_prompt_from_its_start(
     assert talk.ask("and?") == 0
 
 
-def test_settings_that_name_a_kind_of_cache_go_on_all_the_same(tiny: Tiny, tmp_path: Path) -> None:
-    """Gemma 3 is published with one: "hybrid"."""
+@pytest.mark.parametrize(("kind", "goes_on"), [("hybrid", True), ("dynamic", False)])
+def test_settings_may_name_a_kind_of_cache(
+    tiny: Tiny, tmp_path: Path, kind: str, goes_on: bool
+) -> None:
+    """Gemma 3 is published with "hybrid"."""
 
-    def hybrid(data: Any) -> None:
-        data["cache_implementation"] = "hybrid"
+    def named(data: Any) -> None:
+        data["cache_implementation"] = kind
 
     file = "generation_config.json"
-    talk = Talk(with_config(tiny("gemma3"), tmp_path / "model", file, hybrid))
+    talk = Talk(with_config(tiny("gemma3"), tmp_path / "model", file, named))
     talk.ask("what is in the picture?", picture("red"))
     talk.accept()
-    assert talk.ask("and?") > 0
+    assert (talk.ask("and?") > 0) == goes_on
 
 
 def known_tokens(cache: Cache | None) -> int:

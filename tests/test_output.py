@@ -386,6 +386,14 @@ def test_messages_are_coloured_on_a_terminal_and_broken_only_by_it():
             "12 tokens in 1.54 s, 25.0 tok/s, stop",
         ),
         (
+            Done("stop", 76, 64, 1, 0.5, 0.5, cached_tokens=70),
+            "76 prompt tokens (64 image, 70 cached), first token 0.50 s, 1 tokens in 0.50 s, stop",
+        ),
+        (
+            Done("stop", 8, None, 1, 0.5, 0.5, cached_tokens=7),
+            "8 prompt tokens (7 cached), first token 0.50 s, 1 tokens in 0.50 s, stop",
+        ),
+        (
             Done("length", 8, None, 1, 0.5, 0.5),
             "8 prompt tokens, first token 0.50 s, 1 tokens in 0.50 s, length",
         ),

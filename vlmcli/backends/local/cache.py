@@ -144,14 +144,14 @@ class Memory:
         """Go back to the first `length` tokens; False if that cannot be done, or is not safe."""
         if self._looks_ahead is None:
             self._looks_ahead = self._first_tokens_differ(known)
-        return not self._looks_ahead and layers.crop(known.cache, length)
+        return self._looks_ahead is False and layers.crop(known.cache, length)
 
-    def _first_tokens_differ(self, known: Known) -> bool:
-        """Whether the first tokens are read otherwise alone; True also where that is not seen."""
+    def _first_tokens_differ(self, known: Known) -> bool | None:
+        """Whether the first tokens are read otherwise alone; None if no layer holds them still."""
         places = self._image_places(known.rows)
         count = min([_FIRST_TOKENS, known.rows["input_ids"].shape[-1], *places[:1]])
         if not count:
-            return True
+            return None
         alone = layers.empty(self.model)
         device = self.model.device
         inputs = {name: row[..., :count].to(device) for name, row in known.rows.items()}
@@ -167,7 +167,7 @@ class Memory:
             for one, all_of_it in zip(alone.layers[1:], known.cache.layers[1:], strict=True)
             if one.keys is not None and all_of_it.keys.shape[-2] == length
         ]
-        return not pairs or any(_differ(*pair) for pair in pairs)
+        return any(_differ(*pair) for pair in pairs) if pairs else None
 
     def _image_places(self, rows: Rows) -> list[int]:
         """Where in the prompt a piece of a picture or a clip stands."""

@@ -209,8 +209,6 @@ def generate_text(
     def answer(start: Start) -> _Sink:
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
-        if start.known is not None:
-            config.cache_implementation = None  # the cache is there
         sink = _Sink(processor, thoughts_of(processor, prompt), Stops(sampling.stop), emit)
         with suppress(_Finished), reaching(model, start.new_pictures):
             model.generate(

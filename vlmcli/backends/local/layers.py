@@ -12,8 +12,9 @@ from vlmcli.backends.local.processors import Processor
 REWIND_TOKENS = 1024
 """How far back a sliding layer can go: an answer and a question, to say one of them again."""
 
-# They keep less memory than full ones, which is what the user of such a model is there for.
-_SPARING_CACHES = ("quantized", "offloaded")
+# All others (static, quantized, …) are made by `generate` itself. "hybrid" stands in the settings
+# of Gemma 3 from the time before caches that grow could slide: transformers reads it as None.
+_GROWING_CACHES = (None, "hybrid")
 # Under them a token that was read already has other keys once the text has grown long.
 _ROPES_OF_LENGTH = ("dynamic", "longrope")
 
@@ -30,7 +31,7 @@ def suits(model: Any, processor: Processor) -> bool:
         and hasattr(kind, "_prepare_position_ids_for_generation")
         and kind._supports_default_dynamic_cache()
         and settings.use_cache is not False
-        and not (settings.cache_implementation or "").startswith(_SPARING_CACHES)
+        and settings.cache_implementation in _GROWING_CACHES
         and not any(rope in str(_ropes(model)) for rope in _ROPES_OF_LENGTH)
     )
 
