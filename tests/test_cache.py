@@ -382,6 +382,29 @@ def test_a_model_that_refuses_to_go_on_reads_the_prompt_from_its_start(
     assert refused == [1]
 
 
+def test_an_answer_that_fails_in_the_middle_is_not_begun_once_more(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(tiny("idefics3"))
+    turns = [user("what is in the picture?", [picture("red")])]
+    turns += [reply(say(loaded, turns)[0]), user("and?")]
+    whole, done = say(load(tiny("idefics3"), remembers=False), turns)
+    forward = Idefics3ForConditionalGeneration.forward
+
+    @functools.wraps(forward)
+    def failing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if known_tokens(kwargs["past_key_values"]) == done.prompt_tokens + 5:
+            raise ValueError("too much")
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(Idefics3ForConditionalGeneration, "forward", failing)
+    said = ""
+    with pytest.raises(ValueError, match="too much"):
+        for chunk in loaded.generate(turns, SAMPLING):
+            said += chunk.text if isinstance(chunk, Delta) else ""
+    assert said and said != whole and whole.startswith(said)
+
+
 def test_a_model_that_drops_new_pictures_is_found_out(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

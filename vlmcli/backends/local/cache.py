@@ -155,7 +155,7 @@ class Memory:
         alone = layers.empty(self.model)
         device = self.model.device
         inputs = {name: row[..., :count].to(device) for name, row in known.rows.items()}
-        config = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=0)
+        config = GenerationConfig(max_new_tokens=1, num_beams=1, do_sample=False, pad_token_id=0)
         try:
             self.model.generate(**inputs, past_key_values=alone, generation_config=config)
         except REFUSALS:

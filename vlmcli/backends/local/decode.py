@@ -180,6 +180,10 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
             text = piece.text if isinstance(piece, Thought) else self._stops.push(piece.text)
             self._emit(type(piece)(self._edges[type(piece)].push(text)))
 
+    def restart(self) -> None:
+        """The prompt comes once more; nothing has come after it yet."""
+        self._prompt_came = False
+
     def end(self) -> None:
         """Called by `generate` after the last token; the rest is flushed by `generate_text`."""
 
@@ -206,27 +210,28 @@ def generate_text(
     started = time.perf_counter()
     config = generation_config(model, processor, prompt, sampling)
 
-    def answer(start: Start) -> _Sink:
+    sink = _Sink(processor, thoughts_of(processor, prompt), Stops(sampling.stop), emit)
+
+    def answer(start: Start) -> None:
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
-        sink = _Sink(processor, thoughts_of(processor, prompt), Stops(sampling.stop), emit)
         with suppress(_Finished), reaching(model, start.new_pictures):
             model.generate(
                 **_on_device(start.inputs, model), generation_config=config, streamer=sink
             )
-        return sink
 
     with torch.inference_mode():
         start = Start(prompt.inputs) if memory is None else memory.start(prompt.inputs)
         try:
-            sink = answer(start)
+            answer(start)
         except REFUSALS:
-            if memory is None or not start.cached_tokens:
+            if memory is None or not start.cached_tokens or sink.ids:
                 raise
             # No family is known to come here. What can be answered must not fail over a saving.
             memory.give_up()
             start = Start(prompt.inputs)
-            sink = answer(start)
+            sink.restart()
+            answer(start)
         if memory is not None:
             memory.keep(start, sink.ids)
     sink.flush()
