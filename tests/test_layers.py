@@ -17,9 +17,10 @@ LAYERS = (
     "app",
     "commands",
     "server builtin",
-    "diagnosis management",
+    "chat",
+    "answers diagnosis management",
     "backends",
-    "bulk wire index training",
+    "bulk wire index training inputs",
     "config output sources video hub device wording",
     "images",
     "models",
@@ -35,6 +36,7 @@ KEPT_TO = {
     "torch": ("device", "backends.local", "index", "training", "builtin"),
     "rich": ("output",),
     "huggingface_hub": ("hub",),
+    "prompt_toolkit": ("chat",),
 }
 
 Import = tuple[str, bool]  # the dotted name, and whether only a type checker sees it

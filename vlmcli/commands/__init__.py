@@ -1,1 +1,1 @@
-"""One file a command: parse, call, print. What they share is in options, pictures and answers."""
+"""One file a command: parse, call, print. What all of them share is in options."""

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from vlmcli.commands.arguments import names_a_file
 from vlmcli.commands.options import DryRun, Recursive, app_of
 from vlmcli.errors import UsageError, shown
+from vlmcli.inputs.arguments import names_a_file
 
 EXAMPLE = 'for example: vlm ask chart.png "highest bar?"'
 
@@ -61,8 +61,8 @@ def ask(
             hint="leave out files, -i, -p, -r and the question",
         )
 
-    from vlmcli import backends
-    from vlmcli.commands import answers, asking
+    from vlmcli import answers, backends
+    from vlmcli.commands import asking
 
     if messages is None:
         conversation = asking.about(files, question, settings, recursive=recursive)

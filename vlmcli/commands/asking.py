@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlmcli import messages, sources, wire, wording
-from vlmcli.commands import pictures
 from vlmcli.errors import InputError, UsageError
+from vlmcli.inputs import pictures
 from vlmcli.messages import Image, Message
 from vlmcli.settings import Settings
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vlmcli import backends, messages, output, sources, wording
+from vlmcli import answers, backends, messages, output, sources, wording
 from vlmcli.backends import Engine, Reader
-from vlmcli.commands import answers, pictures
 from vlmcli.errors import ExitCode, InputError
+from vlmcli.inputs import pictures
 from vlmcli.messages import Image, Text
 from vlmcli.settings import Settings
 from vlmcli.sources import Source

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL.Image import Image as Pixels
 
 from vlmcli import output
-from vlmcli.commands.arguments import SHEET_SUFFIXES
 from vlmcli.errors import InputError, OutputError, UsageError, shown
+from vlmcli.inputs.arguments import SHEET_SUFFIXES
 from vlmcli.messages import Video
 from vlmcli.timecodes import clock
 from vlmcli.video.sheet import contact_sheet

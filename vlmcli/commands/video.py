@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from vlmcli import timecodes
-from vlmcli.commands.arguments import SHEET_SUFFIXES, names_a_file, names_what_exists
 from vlmcli.commands.options import OPTIONAL, DryRun, app_of
 from vlmcli.errors import UsageError
+from vlmcli.inputs.arguments import SHEET_SUFFIXES, names_a_file, names_what_exists
 from vlmcli.transcript import Form
 
 EXAMPLE = 'for example: vlm video clip.mp4 "what happens?"'

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlmcli import backends, messages, output, transcript, video, wording
+from vlmcli import answers, backends, messages, output, transcript, video, wording
 from vlmcli.backends import Engine, FrameBudget, Reader
-from vlmcli.commands import answers, clips, frames
+from vlmcli.commands import frames
 from vlmcli.errors import InputError, UsageError, shown
+from vlmcli.inputs import clips
 from vlmcli.messages import Image, Message, Video
 from vlmcli.settings import Settings
 from vlmcli.timecodes import clock

@@ -1,0 +1,1 @@
+"""What a user names -> pictures and clips, read within the limits of the settings."""
