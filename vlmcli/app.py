@@ -15,13 +15,14 @@ from typer.completion import completion_init
 
 from vlmcli import __version__
 from vlmcli.commands.groups import LazyGroup, group_of
-from vlmcli.errors import ExitCode, OutputError, UsageError, VlmError
+from vlmcli.errors import ExitCode, OutputError, UsageError, VlmError, as_bug
 
 # Name -> module and one line of help, so that `vlm --help` imports no command.
 COMMANDS = {
     "caption": ("vlmcli.commands.caption", "One caption for each picture."),
     "ask": ("vlmcli.commands.ask", "Answer a question about one picture, or several together."),
     "video": ("vlmcli.commands.video", "Describe a clip, or answer a question about it."),
+    "chat": ("vlmcli.commands.chat", "Talk about pictures; more can join at any turn."),
     "models": ("vlmcli.commands.models", "The models on this machine: list, fetch, show, remove."),
     "doctor": ("vlmcli.commands.doctor", "Say what works on this machine and what does not."),
 }
@@ -111,8 +112,7 @@ def _bug(error: Exception) -> int:
     """One line for the user, the traceback for us."""
     if os.environ.get("VLM_DEBUG"):
         raise error
-    reason = f"{type(error).__name__}: {error}"[:300]
-    return _failed(VlmError(f"a bug: {reason}", hint="VLM_DEBUG=1 shows where"))
+    return _failed(as_bug(error))
 
 
 def _failed(error: VlmError) -> int:

@@ -7,7 +7,7 @@ value remembers where it came from (`Settings.origins`).
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import Field
+from dataclasses import Field, replace
 from typing import Any
 
 from vlmcli import configfile
@@ -50,6 +50,16 @@ def resolve(
         values[name] = _checked(raw, declared, origin)
         origins[name] = origin
     return Settings(**values, origins=origins)
+
+
+def changed(settings: Settings, name: str, raw: object, origin: str) -> Settings:
+    """The settings with another value for one of them; `origin` is what a message calls it.
+
+    Raises UsageError for what is no value of it, in the words that its flag gets.
+    """
+    value = _checked(raw, TABLE[name], origin)
+    origins = {**settings.origins, name: origin}
+    return replace(settings, **{name: value}, origins=origins)  # type: ignore[arg-type]
 
 
 def long_flag(declared: "Field[Any]") -> str:

@@ -70,6 +70,12 @@ class OutputError(VlmError):
     exit_code = ExitCode.OUTPUT
 
 
+def as_bug(error: Exception) -> VlmError:
+    """What the user is told of an error that nobody meant: one line, and how to see the rest."""
+    reason = f"{type(error).__name__}: {error}"[:300]
+    return VlmError(f"a bug: {reason}", hint="VLM_DEBUG=1 shows where")
+
+
 def shown(name: str) -> str:
     """A name as a message shows it: on one line, the middle left out if it is long."""
     if name == "-":

@@ -1,10 +1,11 @@
 """Work on a thread that Ctrl-C can end, also while it waits for a network."""
 
 import math
+import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -27,6 +28,25 @@ class Stop(Event):
     def check(self) -> None:
         if self.is_set():
             raise KeyboardInterrupt
+
+
+@contextmanager
+def first_only() -> Iterator[None]:
+    """The first Ctrl-C raises KeyboardInterrupt; while that is dealt with, more do nothing."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.SIG_IGN, None):  # `vlm chat … &`, or a handler that is none of Python's
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interruptible(work: Callable[[Stop], T], deadline_s: float = math.inf) -> T:

@@ -7,8 +7,8 @@ from vlmcli.errors import InputError
 from vlmcli.messages import Image, Message, Part, Role, Text, Video
 
 ReadImage = Callable[[str], Image]
+ReadPart = Callable[[str], Part]
 
-_IMAGE_KEYS = ("image", "url", "path")
 _SHAPES = (
     'a part is {"type": "text", "text": "…"}, {"type": "image", "image": "file or URL"}'
     ' or {"type": "image_url", "image_url": {"url": "…"}}'
@@ -37,14 +37,7 @@ def from_json(data: object, read_image: ReadImage) -> list[Message]:
     Also takes what `--dry-run` prints, or OpenAI's request body: an object with "messages". Raises
     InputError that names the message and the part, both counted from 1.
     """
-    if isinstance(data, Mapping) and "messages" in data:
-        data = data["messages"]
-    if not isinstance(data, list) or not data:
-        raise InputError("messages: not a list of messages", hint='[{"role": "user", …}, …]')
-    messages = [_message(item, f"message {n}", read_image) for n, item in enumerate(data, 1)]
-    for n, message in enumerate(messages, 1):
-        if message.role == "system" and n > 1:
-            raise InputError(f"message {n}: a system message comes first", hint="or leave it out")
+    messages = read_messages(data, {"image": read_image, "image_url": read_image})
     if messages[-1].role != "user":
         raise InputError(
             f"message {len(messages)}: the last one is the {messages[-1].role}'s",
@@ -53,7 +46,23 @@ def from_json(data: object, read_image: ReadImage) -> list[Message]:
     return messages
 
 
-def _message(item: object, where: str, read_image: ReadImage) -> Message:
+def read_messages(data: object, read: Mapping[str, ReadPart]) -> list[Message]:
+    """As `from_json`, and anybody may have the last word.
+
+    `read` makes a part of what each type of it but "text" names, by a path or a URL.
+    """
+    if isinstance(data, Mapping) and "messages" in data:
+        data = data["messages"]
+    if not isinstance(data, list) or not data:
+        raise InputError("messages: not a list of messages", hint='[{"role": "user", …}, …]')
+    messages = [_message(item, f"message {n}", read) for n, item in enumerate(data, 1)]
+    for n, message in enumerate(messages, 1):
+        if message.role == "system" and n > 1:
+            raise InputError(f"message {n}: a system message comes first", hint="or leave it out")
+    return messages
+
+
+def _message(item: object, where: str, read: Mapping[str, ReadPart]) -> Message:
     if not isinstance(item, Mapping):
         raise InputError(f"{where}: not an object", hint='{"role": "user", "content": […]}')
     role = item.get("role")
@@ -68,13 +77,13 @@ def _message(item: object, where: str, read_image: ReadImage) -> Message:
         raise InputError(
             f"{where}: the content is neither a text nor a list of parts", hint=_SHAPES
         )
-    parts = [_part(part, f"{where}, part {n}", read_image) for n, part in enumerate(content, 1)]
+    parts = [_part(part, f"{where}, part {n}", read) for n, part in enumerate(content, 1)]
     return Message(cast(Role, role), tuple(parts))
 
 
-def _part(part: object, where: str, read_image: ReadImage) -> Part:
+def _part(part: object, where: str, read: Mapping[str, ReadPart]) -> Part:
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if not isinstance(part, Mapping) or kind not in ("text", "image", "image_url"):
+    if not isinstance(part, Mapping) or kind not in ("text", *read):
         raise InputError(f"{where}: the type is {kind!r}", hint=_SHAPES)
     if kind == "text":
         return Text(_string(part.get("text"), f'{where}: "text"'))
@@ -83,12 +92,12 @@ def _part(part: object, where: str, read_image: ReadImage) -> Part:
         url = wrapped.get("url") if isinstance(wrapped, Mapping) else wrapped
         name = _string(url, f'{where}: "image_url"')
     else:
-        given = [key for key in _IMAGE_KEYS if key in part]
+        given = [key for key in (kind, "url", "path") if key in part]
         if len(given) != 1:
-            raise InputError(f"{where}: names {len(given)} images", hint=_SHAPES)
+            raise InputError(f"{where}: names {len(given)} {kind}s", hint=_SHAPES)
         name = _string(part[given[0]], f'{where}: "{given[0]}"')
     try:
-        return read_image(name)
+        return read[kind](name)
     except InputError as error:
         raise InputError(f"{where}: {error.message}", hint=error.hint) from error
 

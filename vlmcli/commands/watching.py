@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vlmcli import answers, backends, messages, output, transcript, video, wording
@@ -16,8 +16,6 @@ from vlmcli.timecodes import clock
 from vlmcli.transcript import Cue, Form
 from vlmcli.video import Choice, Clip
 
-_LEAST_FRAMES = 4
-"""Of a clip too short for its rate, if the user does not say: less does not show what happens."""
 Span = tuple[float, float]
 
 
@@ -40,7 +38,7 @@ class Wishes:
             return Choice(most, self.fps, at_changes=self.scenes)
         if self.max_frames is not None:
             return Choice(most, at_changes=self.scenes)
-        return Choice(most, budget.fps, min(_LEAST_FRAMES, room), at_changes=self.scenes)
+        return replace(video.usual(most, budget.fps), at_changes=self.scenes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Arguments -> pictures, through sources and images, within the limits of the settings."""
 
 import base64
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -13,23 +14,66 @@ from vlmcli.sources import Source
 
 def read(source: Source, settings: Settings) -> Iterator[Image]:
     """The pictures of one source: one, or the pages of a PDF."""
-    data = sources.read(
-        source, max_bytes=settings.max_download_bytes, timeout_s=settings.url_timeout
-    )
-    found = images.decode(source.name, data, max_pixels=settings.max_pixels, page=source.page)
-    if source.kind in ("path", "url"):
-        return found
-    page = f"#page={source.page}" if source.page else ""
-    again = f"data:;base64,{base64.b64encode(data).decode()}{page}"
-    return (replace(image, again=again) for image in found)
+    data = _data(source, settings)
+    found = _decoded(source, data, settings)
+    return found if source.kind in ("path", "url") else _with_place(found, source, _as_uri(data))
+
+
+def read_to_keep(source: Source, settings: Settings) -> Iterator[Image]:
+    """As `read`, each with what reads it again at any time, from any folder.
+
+    That is a path, or else the bytes themselves: a URL may give something else tomorrow.
+    """
+    data = _data(source, settings)
+    path = os.path.abspath(source.location)  # noqa: PTH100 - Path.resolve would follow links
+    place = path if source.kind == "path" else _as_uri(data)
+    return _with_place(_decoded(source, data, settings), source, place)
 
 
 def read_all(arguments: Iterable[str], settings: Settings, *, recursive: bool) -> list[Image]:
     """Every picture of every argument, in order. Raises InputError at the first that is bad."""
-    images: list[Image] = []
-    for argument in arguments:
-        for source in sources.find(argument, recursive=recursive):
-            if isinstance(source, InputError):
-                raise source
-            images += read(source, settings)
-    return images
+    return [
+        image
+        for argument in arguments
+        for source in _sources(argument, recursive=recursive)
+        for image in read(source, settings)
+    ]
+
+
+def read_all_to_keep(
+    arguments: Iterable[str], settings: Settings, *, recursive: bool = False
+) -> list[Image]:
+    """As `read_all`, by `read_to_keep`."""
+    return [
+        image
+        for argument in arguments
+        for source in _sources(argument, recursive=recursive)
+        for image in read_to_keep(source, settings)
+    ]
+
+
+def _sources(argument: str, *, recursive: bool) -> Iterator[Source]:
+    for source in sources.find(argument, recursive=recursive):
+        if isinstance(source, InputError):
+            raise source
+        yield source
+
+
+def _data(source: Source, settings: Settings) -> bytes:
+    return sources.read(
+        source, max_bytes=settings.max_download_bytes, timeout_s=settings.url_timeout
+    )
+
+
+def _decoded(source: Source, data: bytes, settings: Settings) -> Iterator[Image]:
+    return images.decode(source.name, data, max_pixels=settings.max_pixels, page=source.page)
+
+
+def _as_uri(data: bytes) -> str:
+    return f"data:;base64,{base64.b64encode(data).decode()}"
+
+
+def _with_place(found: Iterable[Image], source: Source, place: str) -> Iterator[Image]:
+    """Each with `place`, and the page that it is of."""
+    name = source.name.removesuffix(f"#page={source.page}")
+    return (replace(image, again=f"{place}{image.name.removeprefix(name)}") for image in found)

@@ -11,7 +11,7 @@ from vlmcli.messages import Done
 from vlmcli.output.abilities import Abilities, abilities
 from vlmcli.output.downloads import downloads, size
 from vlmcli.output.footer import Meter, progress, status
-from vlmcli.output.pictures import show_picture
+from vlmcli.output.pictures import show_picture, show_thumbnail
 from vlmcli.output.report import Finding, State, report
 from vlmcli.output.streaming import DimPrinter, PlainPrinter, stream
 from vlmcli.output.table import Column, ago, facts, row, table
@@ -26,6 +26,7 @@ __all__ = [
     "State",
     "abilities",
     "ago",
+    "aside",
     "caption_line",
     "clean",
     "document",
@@ -39,6 +40,7 @@ __all__ = [
     "report",
     "row",
     "show_picture",
+    "show_thumbnail",
     "size",
     "stats",
     "status",
@@ -98,6 +100,11 @@ def warn(text: str) -> None:
 def note(text: str) -> None:
     """Say something on one line of stderr that is good to know."""
     _say("vlm:", "dim", text, "dim")
+
+
+def aside(text: str, style: str = "") -> None:
+    """Say something of one line or more on stderr, where a mark before it would be in the way."""
+    write(sys.stderr, styled(sys.stderr, (clean(text), style)) + "\n")
 
 
 def stats(done: Done, label: str) -> None:

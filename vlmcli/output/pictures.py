@@ -20,6 +20,7 @@ Pixel = tuple[int, int, int]
 
 _KITTY_CHUNK = 4096  # bytes; https://sw.kovidgoyal.net/kitty/graphics-protocol/
 _SIXEL_COLOURS = 255
+_THUMBNAIL_COLUMNS, _THUMBNAIL_ROWS = 32, 8
 _LONG_RUNS = re.compile(r"(.)\1{3,}")  # a count of a shorter one saves nothing
 
 
@@ -40,6 +41,23 @@ def show_picture(picture: "Picture", file: TextIO) -> bool:
         text = draw(_at_most(picture, width_px or columns * cell_px))
     write(file, text)
     return True
+
+
+def show_thumbnail(picture: "Picture", file: TextIO) -> bool:
+    """As `show_picture`, small: a few lines high."""
+    protocol = pictures(file)
+    if not protocol:
+        return False
+    columns, width_px = _width(file)
+    if protocol == HALF_BLOCKS:
+        room = min(columns, _THUMBNAIL_COLUMNS), 2 * _THUMBNAIL_ROWS
+    else:
+        cell_px = width_px // columns if width_px else _DRAWN[protocol][1]
+        cells = min(columns, _THUMBNAIL_COLUMNS)
+        room = cells * cell_px, _THUMBNAIL_ROWS * 2 * cell_px  # a cell is twice as high as wide
+    small = picture.convert("RGB")
+    small.thumbnail(room)
+    return show_picture(small, file)
 
 
 def kitty(picture: "Picture") -> str:

@@ -18,11 +18,24 @@ from vlmcli.timecodes import clock
 from vlmcli.video import animation, container, times
 from vlmcli.video.clips import Clip, Frame
 
-__all__ = ["Choice", "Clip", "Frame", "Taken", "moves", "opened", "stretch", "take", "windows"]
+__all__ = [
+    "Choice",
+    "Clip",
+    "Frame",
+    "Taken",
+    "moves",
+    "opened",
+    "stretch",
+    "take",
+    "usual",
+    "windows",
+]
 
 moves = animation.moves
 windows = times.windows
 
+LEAST_FRAMES = 4
+"""Of a clip too short for its rate, if the user does not say: less does not show what happens."""
 _SLACK = 0.05
 """The pictures may end before the clip by this share of it, as the sound goes on."""
 
@@ -42,6 +55,11 @@ class Choice:
     def count(self, length_s: float) -> int:
         """Of a stretch so long, in seconds."""
         return times.count_frames(length_s, self.fps, self.least, self.most)
+
+
+def usual(most: int, fps: float) -> Choice:
+    """What is shown of a clip where the user does not say: as much as the model is made for."""
+    return Choice(most, fps, min(LEAST_FRAMES, most))
 
 
 @dataclass(frozen=True, slots=True)
