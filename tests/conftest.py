@@ -21,6 +21,7 @@ from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Thought
 from vlmcli.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
+Say = Callable[..., tuple[int, list[str], str]]
 
 DATA = Path(__file__).parent / "data"
 
@@ -34,6 +35,7 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
     (home / "config.toml").touch()
     monkeypatch.setenv("VLM_CONFIG", str(home / "config.toml"))
+    monkeypatch.setenv("VLM_DATA", str(home / "data"))
     connect = socket.socket.connect
 
     def only_loopback(self: socket.socket, address: Any) -> None:
@@ -105,6 +107,35 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return where if where.exists() else tiny_models.build(family, where)
 
     return folder
+
+
+@pytest.fixture
+def chat_model(tiny: Callable[[str], Path]) -> str:
+    """What -m is given where a test holds a conversation with a real model."""
+    return str(tiny("idefics3"))
+
+
+@pytest.fixture
+def talker(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A chats_here.Talker, which stands in for a model and tells what it is given."""
+    from chats_here import Talker
+
+    engine = Talker()
+    monkeypatch.setattr(backends, "load", engine.load)
+    return engine
+
+
+@pytest.fixture
+def say(run: Run, talker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Chat with the lines; exit code, the lines of stdout, stderr. We are in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def say_lines(*lines: str, arguments: Sequence[object] = ()) -> tuple[int, list[str], str]:
+        typed = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+        code, out, err = run("chat", *arguments, stdin=typed)
+        return code, out.splitlines(), err
+
+    return say_lines
 
 
 def draw(path: Path, size: tuple[int, int] = (64, 48), colour: str = "red") -> Path:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+_WHERE = "\x1b[6n"  # a program asks where the cursor is
+
 # Anything of the developer's own environment that changes what a program shows on a terminal.
 _DECIDED_HERE = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "COLORTERM", "TTY_INTERACTIVE"}
 _ESCAPE = re.compile(
@@ -33,6 +35,7 @@ class Terminal:
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
     )
     text: str = ""
+    _told: int = 0  # how often it was asked where the cursor is, and told so
 
     def send(self, typed: bytes) -> None:
         """Type; b"\\x03" is Ctrl-C and reaches the command as SIGINT."""
@@ -76,7 +79,16 @@ class Terminal:
         except OSError:  # how Linux says that the last program has left the terminal
             data = b""
         self.text += self._decoder.decode(data)
+        self._tell_cursor()
         return bool(data)
+
+    def _tell_cursor(self) -> None:
+        asked = [found.end() for found in re.finditer(re.escape(_WHERE), self.text)]
+        for end in asked[self._told :]:
+            paper = _drawn(self.text[:end], self.columns, self.rows)
+            row, column = paper.row - paper.top + 1, paper.column + 1
+            os.write(self._side, f"\x1b[{row};{column}R".encode())
+            self._told += 1
 
 
 def spawn(
@@ -116,6 +128,10 @@ def screen(text: str, columns: int, rows: int) -> list[str]:
     the right edge, and characters two columns wide. The cursor cannot go above the window: what
     has scrolled off cannot be changed.
     """
+    return _drawn(text, columns, rows).lines()
+
+
+def _drawn(text: str, columns: int, rows: int) -> "_Paper":
     paper = _Paper(columns, rows)
     position = 0
     while position < len(text):
@@ -127,7 +143,7 @@ def screen(text: str, columns: int, rows: int) -> list[str]:
         position = escape.end()
         if escape["command"] and "?" not in escape["numbers"]:
             paper.command(escape["command"], escape["numbers"])
-    return paper.lines()
+    return paper
 
 
 @dataclass(slots=True)
@@ -181,7 +197,7 @@ class _Paper:
             case "J" if number == 0:
                 del line[self.column :]
                 del self.cells[self.row + 1 :]
-            case "m":
+            case "m" | "n":
                 pass
             case _:
                 raise AssertionError(f"the screen does not know ESC[{numbers}{command}")

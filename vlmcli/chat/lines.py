@@ -214,7 +214,7 @@ def _words(text: str, named: Sequence[Named]) -> str:
     starts, ends = [0, *(one.end for one in named)], [*(one.start for one in named), len(text)]
     gaps = [text[start:end] for start, end in zip(starts, ends, strict=True)]
     if _all_outside(gaps):
-        return " ".join(gap.strip().strip(",;").strip() for gap in gaps).strip()
+        return " ".join(gap.strip().lstrip(",;:").rstrip(",;").strip() for gap in gaps).strip()
     names = [*(_name_in_words(one.argument) for one in named), ""]
     return "".join(gap + name for gap, name in zip(gaps, names, strict=True)).strip()
 

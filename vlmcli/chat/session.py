@@ -43,6 +43,7 @@ class Session:
     stopped: bool = False
     written: set[Path] = field(default_factory=set)
     began: Settings = field(init=False)
+    _announced: int = field(default=0, init=False)
     _costs: dict[tuple[str, str], int | None] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +61,7 @@ class Session:
             output.note(f"attached {line}")
         self.talk = self.talk.stage(seen)
         self.unseen = ""
+        self._announce()
 
     def knows(self, seen: Seen) -> bool:
         """Whether the model sees it already, which is then said: its name is enough to ask."""
@@ -185,11 +187,13 @@ class Session:
         return wording.instructed(said, self.system, self.settings.lang)
 
     def _announce(self) -> None:
-        """Say it before the next question that it will cost the oldest turns."""
-        turns = self.talk.turns[self.left_out :]
-        if len(turns) > 0 and not self._fits(turns):
-            which = self._names(self.left_out, self.left_out + 1)
+        """Say before the next question that, about what is staged, it costs the oldest turns."""
+        turns = [*self.talk.turns[self.left_out :], *self.talk.ask("?").turns[-1:]]
+        end = self.left_out + context.crowded_out(turns, self._fits)
+        if end > max(self.left_out, self._announced):
+            which = self._names(self.left_out, end)
             output.warn(f"{self._full()}; the next question will push out {which}")
+        self._announced = end
 
     def _full(self) -> str:
         return f"the context of {self.engine.model} is full ({self.engine.context_tokens} tokens)"
@@ -214,12 +218,13 @@ class Session:
         name = name_of(len(self.talk.turns), self.talk.turns[-1])
         self._record("taken back")
         self.talk = self.talk.without_last()
-        self.left_out = 0
+        self.left_out = self._announced = 0
         return name
 
     def switch(self, settings: Settings, engine: Engine) -> None:
         """Let another model answer from here on."""
-        self.settings, self.engine, self.left_out = settings, engine, 0
+        self.settings, self.engine = settings, engine
+        self.left_out = self._announced = 0
         self._record_settings()
 
     def instruct(self, system: str | None) -> None:
@@ -231,7 +236,8 @@ class Session:
     def start_over(self, talk: Conversation, kept: Transcript) -> None:
         """Go on with another conversation; the one before stays on the disk."""
         self.kept.close()
-        self.kept, self.talk, self.left_out, self.unseen = kept, talk, 0, ""
+        self.kept, self.talk, self.unseen = kept, talk, ""
+        self.left_out = self._announced = 0
 
     def keep_all(self) -> None:
         """Put the whole conversation on the disk, as when it comes from elsewhere."""

@@ -219,7 +219,7 @@ def stats(session: Session, argument: str) -> None:
     if (used := session.used_tokens()) is not None:
         told += f"; {used}{f' of {limit}' if limit else ''} tokens of context"
     if session.left_out:
-        told += f"; the oldest {session.left_out} are no longer seen"
+        told += f"; no longer seen: up to turn {session.left_out}"
     output.aside(f"  {told}")
 
 
