@@ -4,11 +4,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import terminal
-from conftest import FakeEngine
 from terminal import Terminal
 
 from vlmcli.backends import Engine, ImagePreview, Preview
@@ -42,12 +41,15 @@ def _said(message: Message) -> Iterator[str]:
 
 
 @dataclass
-class Talker(FakeEngine):
-    """Answers what it was given, unless the question has a word that it knows.
+class Talker:
+    """Answers what it was given, unless the question has a word that it knows, and remembers.
 
-    `context_tokens` and `preview` are those of an Engine. `broken` is raised when it is loaded.
+    `context_tokens` and `preview` are those of an Engine. `broken` is raised when a model of that
+    name is loaded. Not made of conftest's FakeEngine: all of that takes a program long to import.
     """
 
+    calls: list[tuple[Sequence[Message], Sampling]] = field(default_factory=list)
+    loads: list[Settings] = field(default_factory=list)
     context_tokens: int | None = None
     broken: Mapping[str, Exception] = field(default_factory=dict)
     pause_s: float = 0.0
@@ -55,10 +57,15 @@ class Talker(FakeEngine):
     def load(self, settings: Settings) -> Engine:
         if settings.model in self.broken:
             raise self.broken[settings.model]
-        name = "fake" if settings.model == "auto" else settings.model
-        engine = super().load(settings)
-        limit = self.context_tokens
-        return replace(engine, model=name, preview=self.preview, context_tokens=limit)
+        self.loads.append(settings)
+        return Engine(
+            model="fake" if settings.model == "auto" else settings.model,
+            device="cpu",
+            dtype="float32",
+            generate=self.generate,
+            preview=self.preview,
+            context_tokens=self.context_tokens,
+        )
 
     def preview(self, conversation: Sequence[Message]) -> Preview:
         seen = tuple(
@@ -113,7 +120,7 @@ class Chat:
     def say(self, line: str) -> None:
         self.type(f"{line}\r")
 
-    def until(self, text: str, timeout_s: float = 20.0) -> None:
+    def until(self, text: str, timeout_s: float = 90.0) -> None:
         """Wait for a text behind the one that was waited for last; escapes between do not count."""
         deadline_s = time.monotonic() + timeout_s
         pattern = re.compile(_ESCAPES.join(map(re.escape, text)))
@@ -131,7 +138,7 @@ class Chat:
 
     def leave(self) -> int:
         self.terminal.send(b"\x04")
-        return self.terminal.wait(20)
+        return self.terminal.wait(90)
 
 
 _ESCAPES = r"(?:\x1b\[[\d;?]*[@-~]|\r?\n(?=\x1b))*"
@@ -141,7 +148,7 @@ def chat(
     *arguments: object,
     env: Mapping[str, str] | None = None,
     pause_s: float = 0.0,
-    columns: int = 80,
+    columns: int = 200,
     rows: int = 40,
     stdout: int | None = None,
     command: Sequence[str] | None = None,

@@ -15,7 +15,7 @@ import vlmcli
 from vlmcli import backends
 from vlmcli.app import COMMANDS
 
-HEAVY = ("torch", "transformers", "av", "PIL", "numpy", "huggingface_hub")
+HEAVY = ("torch", "transformers", "av", "PIL", "numpy", "huggingface_hub", "prompt_toolkit")
 
 
 def vlm(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,7 @@ def test_the_help_of_a_command_has_an_example(run: Run, command: str) -> None:
     assert f"Example: vlm {command} " in out
 
 
-@pytest.mark.parametrize("command", ["caption", "ask"])
+@pytest.mark.parametrize("command", ["caption", "ask", "chat"])
 def test_a_command_that_answers_takes_every_setting(run: Run, command: str) -> None:
     _, out, _ = run(command, "--help")
 
@@ -60,6 +60,8 @@ def test_a_command_that_answers_takes_every_setting(run: Run, command: str) -> N
         ["--help"],
         ["--version"],
         ["caption", "--help"],
+        ["chat", "--help"],
+        ["chat", "--list", "-c"],
         ["ask"],
         ["caption"],
         ["nonsense"],

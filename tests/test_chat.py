@@ -3,7 +3,9 @@
 import json
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chats_here import CODE, HOSTILE, PICTURE_TOKENS, Talker, fake_vlm
@@ -12,6 +14,7 @@ from conftest import Run, Say, draw
 from vlmcli import backends
 from vlmcli.chat.slash import COMMANDS
 from vlmcli.errors import DeviceError, ModelError
+from vlmcli.messages import Chunk, Delta
 from vlmcli.output import clean
 
 # --- turns and pictures ---
@@ -129,6 +132,25 @@ def test_an_error_of_a_model_leaves_the_conversation_as_it_was(say: Say, tmp_pat
     _, out, _ = say("hello", "a.png fail", "what?")
 
     assert out[1] == "heard U: hello A: heard U: hello U: [a.png] what?"
+
+
+def test_an_answer_that_breaks_off_is_kept_as_far_as_it_came(
+    say: Say, talker: Talker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(*arguments: Any) -> Iterator[Chunk]:
+        if talker.calls:
+            yield from Talker.generate(talker, *arguments)
+            return
+        talker.calls.append(arguments)
+        yield Delta("half an ")
+        raise ModelError("it broke")
+
+    monkeypatch.setattr(talker, "generate", breaking)
+    code, out, err = say("one", "/export talk.md", "two")
+
+    assert code == 4 and "it broke" in err
+    assert out == ["half an ", "heard U: one A: half an U: two"]
+    assert "half an \n\n*(stopped here)*" in Path("talk.md").read_text()
 
 
 def test_a_bug_is_one_line_and_the_chat_goes_on(say: Say) -> None:

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from vlmcli import answers, config, output, sources
 from vlmcli.chat import attaching, loop, remembering, store
 from vlmcli.chat.conversation import Conversation, Seen
 from vlmcli.chat.session import Session
-from vlmcli.chat.store import Transcript
+from vlmcli.chat.store import Event, Transcript
 from vlmcli.errors import UsageError
 from vlmcli.settings import Settings
 
@@ -31,26 +32,31 @@ def run(settings: Settings, wishes: Wishes) -> int:
     if "-" in wishes.files:
         raise UsageError("- is where the questions come from", hint="name pictures by their files")
     seen = [_read(file, settings, wishes) for file in wishes.files]
-    kept, talk = Transcript(), Conversation(settings.system)
-    if wishes.goes_on is not None:
-        kept, talk, settings = _recall(wishes.goes_on, settings)
-    engine = answers.load(settings)
-    session = Session(settings, engine, kept, talk, thumbnails=typed and wishes.thumbnails)
-    try:
+    with ExitStack() as stack:
+        kept, talk = Transcript(), Conversation(settings.system)
+        if wishes.goes_on is not None:
+            kept, events = store.reopened(store.find(wishes.goes_on))
+            stack.callback(kept.close)
+            talk, settings = _recall(kept.name, events, settings)
+        engine = answers.load(settings)
+        session = Session(settings, engine, kept, talk, thumbnails=typed and wishes.thumbnails)
+        stack.callback(lambda: session.kept.close())  # which may be another in the end
         if wishes.goes_on is None:
             session.begin()
             if typed:
                 output.note(f"{engine.label}; /help lists what can be typed")
         for one in seen:
             session.stage(one if isinstance(one, list) else _clip(one, session))
-        if not typed:
-            return loop.on_lines(session)
-        loop.on_terminal(session)
-        if session.kept.name:
-            output.note(f"kept as {session.kept.name}; vlm chat -c goes on with it")
-        return 0
-    finally:
-        session.kept.close()
+        return _talk(session, typed=typed)
+
+
+def _talk(session: Session, *, typed: bool) -> int:
+    if not typed:
+        return loop.on_lines(session)
+    loop.on_terminal(session)
+    if session.kept.name:
+        output.note(f"kept as {session.kept.name}; vlm chat -c goes on with it")
+    return 0
 
 
 def _read(file: str, settings: Settings, wishes: Wishes) -> list[Seen] | str:
@@ -65,21 +71,22 @@ def _clip(file: str, session: Session) -> list[Seen]:
     return [attaching.clip(file, session.settings, session.engine)]
 
 
-def _recall(name: str, settings: Settings) -> tuple[Transcript, Conversation, Settings]:
+def _recall(
+    name: str, events: Sequence[Event], settings: Settings
+) -> tuple[Conversation, Settings]:
     """The chat from the disk, and the settings with the model that answered in it."""
-    kept, events = store.reopened(store.find(name))
     with output.status("reading the pictures again"):
         recalled = remembering.recall(events, settings)
     for line in recalled.lost:
         output.warn(line)
     if recalled.model and settings.origins["model"] != "--model":
-        settings = config.changed(settings, "model", recalled.model, f"chat {kept.name}")
+        settings = config.changed(settings, "model", recalled.model, f"chat {name}")
     talk = recalled.conversation
     if settings.origins["system"] == "--system":
         talk = replace(talk, system=settings.system)
-    output.note(f"going on with {kept.name}: {talk.size}")
+    output.note(f"going on with {name}: {talk.size}")
     _show_last(talk)
-    return kept, talk, settings
+    return talk, settings
 
 
 def _show_last(talk: Conversation) -> None:

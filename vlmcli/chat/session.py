@@ -69,7 +69,10 @@ class Session:
             if any(attaching.is_same(seen, one) for one in turn.seen):
                 output.note(f"{attaching.displayed(seen.name)} is seen since turn {number}")
                 return True
-        return any(attaching.is_same(seen, one) for one in self.talk.staged)
+        if any(attaching.is_same(seen, one) for one in self.talk.staged):
+            output.note(f"{attaching.displayed(seen.name)} is attached already")
+            return True
+        return False
 
     def cost(self, seen: Seen) -> int | None:
         """How many tokens it takes; counted once for each model."""
@@ -87,18 +90,17 @@ class Session:
                 f"not asked: {self.unseen} could not be read",
                 hint="attach something, or /clear; then ask",
             )
-        before = self.talk
+        before, left_out = self.talk, self.left_out
         asked = before.ask(words)
         wording.instructed([asked.turns[-1].asked], self.system, self.settings.lang)
         self._record("asked", content=remembering.to_json(asked.turns[-1].asked.content))
         self.talk = asked
         try:
             self._answer(unless_begun=asked)
-        except (BrokenPipeError, OutputError):  # it is answered, and nobody reads it
-            raise
         except BaseException:
-            self._record("taken back")
-            self.talk = before
+            if not self.talk.turns[-1].ending:
+                self._record("taken back")
+                self.talk, self.left_out = before, left_out
             raise
 
     def ask_again(self) -> None:
@@ -110,7 +112,8 @@ class Session:
         try:
             self._answer(unless_begun=before)
         except BaseException:
-            self.talk = before
+            if not self.talk.turns[-1].ending:
+                self.talk = before
             raise
 
     def _answer(self, *, unless_begun: Conversation) -> None:
@@ -127,8 +130,9 @@ class Session:
             except KeyboardInterrupt:
                 self.stopped = True
                 output.note("stopped" if pieces else "stopped before the answer began")
-            except (BrokenPipeError, OutputError):
-                self._keep(pieces)
+            except BaseException:  # the model broke off, or nobody reads on
+                if pieces:
+                    self._keep(pieces)
                 raise
             if self.last or pieces:
                 self._keep(pieces)

@@ -200,7 +200,11 @@ def load(session: Session, argument: str) -> None:
         except UsageError as error:
             raise InputError(f"{shown(argument)}: no such file, and no such chat") from error
         kept, events = store.reopened(found)
-        recalled = remembering.recall(events, session.settings)
+        try:
+            recalled = remembering.recall(events, session.settings)
+        except BaseException:
+            kept.close()
+            raise
         talk, lost = recalled.conversation, recalled.lost
         session.start_over(talk, kept)
     for line in lost:

@@ -154,7 +154,11 @@ def reopened(path: Path) -> tuple[Transcript, list[Event]]:
             os.truncate(path, complete)
         return Transcript(path, _held=held), list(events(path))
     except OSError as error:
+        held.close()
         raise UsageError(f"{path}: {_reason(error)}") from error
+    except UsageError:
+        held.close()
+        raise
 
 
 def events(path: Path) -> Iterator[Event]:
