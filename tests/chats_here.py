@@ -154,10 +154,10 @@ def chat(
     command: Sequence[str] | None = None,
 ) -> Chat:
     """Begin a chat on a terminal; no editor of the developer's comes into it."""
-    plain = {"VISUAL": "", "EDITOR": "", "TMUX": "", "COLORTERM": ""}
+    plain = {"VISUAL": "", "EDITOR": "", "COLORTERM": ""}
     return Chat(
         terminal.spawn(
-            command or fake_vlm("chat", *arguments, pause_s=pause_s),
+            ["env", "-u", "TMUX", *(command or fake_vlm("chat", *arguments, pause_s=pause_s))],
             env=plain | dict(env or {}),
             columns=columns,
             rows=rows,

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -386,26 +387,24 @@ def test_no_preview_shows_none() -> None:
 @pytest.mark.slow
 def test_a_real_model_holds_a_conversation(chat_model: str, tmp_path: Path) -> None:
     """In programs of its own: two turns, a second picture, Ctrl-C, a kill, and on it goes."""
-    import sys
-
     vlm = [sys.executable, "-m", "vlmcli", "chat", "--no-preview"]
-    flags = ["-m", chat_model, "--device", "cpu", "-n", "8"]
+    flags = ["-m", chat_model, "--device", "cpu", "-n", "8", "-v"]
     talk = chat(command=[*vlm, *flags, "a.png"])
     talk.until("/help lists", 120)
     talk.until("attached a.png: 64 x 48, ")
     talk.prompted()
     for line in ("what is it?", "'My cat.png' and this?"):
         talk.say(line)
-        talk.until("\n")
-        talk.until("\n", 120)
-        talk.until("> ", 120)
+        talk.until("looking")
+        talk.until("vlm: the answer was cut at 8 tokens", 120)
+        talk.prompted()
     talk.say("/stats")
     talk.until("2 turns, 2 pictures")
     talk.prompted()
     talk.say("/set n 4000")
     talk.prompted()
     talk.say("a long one")
-    talk.until("\n")
+    talk.until("looking")
     os.kill(talk.terminal.process.pid, signal.SIGKILL)
     talk.terminal.wait(60)
 
