@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from chats_here import CODE, HOSTILE, PICTURE_TOKENS, Talker, fake_vlm
+from clips_here import SIZE, make
 from conftest import Run, Say, draw
 
 from vlmcli import backends
@@ -93,6 +94,17 @@ def test_a_folder_and_a_glob_are_many_pictures(say: Say, tmp_path: Path) -> None
 
     assert say("/image sub", "what?")[1] == ["heard U: [1.png] [2.png] what?"]
     assert say("sub/*.png", "what?")[1] == ["heard U: [1.png] [2.png] what?"]
+
+
+def test_a_clip_is_attached_by_its_frames(say: Say, tmp_path: Path, talker: Talker) -> None:
+    make(str(tmp_path / "clip.mp4"))
+    draw(tmp_path / "a.png")
+
+    code, out, err = say("/video a.png", "/video clip.mp4", "what happens?")
+
+    assert (code, out) == (2, ["heard U: [clip.mp4] what happens?"])
+    assert "a.png: a picture; /image takes it" in err
+    assert "attached clip.mp4: 4 frames from " in err and f", {SIZE[0]} x {SIZE[1]}, " in err
 
 
 # --- what goes wrong ---

@@ -135,6 +135,15 @@ def test_list_shows_them_with_the_last_first(say: Say, run: Run) -> None:
     assert rows[0][0] == last().stem
 
 
+def test_an_answer_that_was_stopped_is_shown_as_such(say: Say) -> None:
+    say("one")
+    path = last()
+    path.write_text(path.read_text().replace('"ending": "stop"', '"ending": "cut"'))
+
+    assert "heard U: one [stopped here]\n" in say("/export talk.md", arguments=("-c",))[2]
+    assert "*(stopped here)*" in Path("talk.md").read_text()
+
+
 def test_the_model_of_a_chat_goes_on_unless_another_is_named(say: Say, talker: Talker) -> None:
     say("one", "/model second", arguments=("-m", "first"))
 
