@@ -13,7 +13,7 @@ from vlmcli.chat import attaching, context, remembering
 from vlmcli.chat.conversation import Conversation, Ending, Seen, Turn, as_messages, name_of
 from vlmcli.chat.store import Transcript
 from vlmcli.errors import InputError, OutputError, UsageError
-from vlmcli.messages import Chunk, Delta, Done, Image, Message
+from vlmcli.messages import Answer, Chunk, Delta, Done, Image, Message, Thought
 from vlmcli.models import names
 from vlmcli.settings import Settings
 
@@ -139,7 +139,7 @@ class Session:
             else:
                 self.talk = unless_begun
         if self.last:
-            answers.finish(self.engine, self.last, self.settings)
+            answers.finish(self.engine, self.last, self.settings, said=bool(pieces))
         self._announce()
 
     def _keep(self, pieces: Sequence[str]) -> None:
@@ -151,12 +151,14 @@ class Session:
     def _show(self, conversation: Sequence[Message], pieces: list[str]) -> Done:
         start = partial(self.engine.generate, conversation, self.settings.sampling)
         chunks = _heard(start, pieces)
+        reasoning = not self.settings.hide_reasoning
         if not self.settings.json:
-            return output.stream(chunks, live=self.settings.stream)[1]
-        *_, done = chunks
+            return output.stream(chunks, live=self.settings.stream, reasoning=reasoning)[1]
+        *said, done = chunks
         assert isinstance(done, Done)  # the contract of Engine.generate
-        text = "".join(pieces)
-        output.record(answers.record(self.engine, conversation, text, done))
+        thoughts = "".join(chunk.text for chunk in said if isinstance(chunk, Thought))
+        answer = Answer("".join(pieces), thoughts if reasoning else "", done)
+        output.record(answers.record(self.engine, conversation, answer))
         return done
 
     # What has room -----------------------------------------------------------------------------
