@@ -12,7 +12,7 @@ from terminal import Terminal
 
 from vlmcli.backends import Engine, ImagePreview, Preview
 from vlmcli.errors import ModelError
-from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Text, seen_of
+from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Text, Thought, seen_of
 from vlmcli.settings import Settings
 
 PICTURE_TOKENS = 50
@@ -81,6 +81,8 @@ class Talker:
             raise ModelError("the model cannot do that", hint="ask something else")
         if "bug" in question:
             raise ZeroDivisionError("by nought")
+        if "ponder" in question:
+            yield Thought("it may be a cat")
         known = {"slow": SLOW, "code": [CODE], "hostile": [*HOSTILE]}
         pieces = next((known[word] for word in known if word in question), None)
         for piece in pieces or [f"heard {told(conversation)}"]:

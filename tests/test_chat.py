@@ -393,6 +393,21 @@ def test_stats_tells_tokens_and_what_the_context_holds(say: Say, talker: Talker)
     assert last == "  1 turn, 0 pictures; 12 of 1000 tokens of context"
 
 
+def test_what_a_model_thinks_is_on_stderr_and_no_part_of_the_conversation(say: Say) -> None:
+    _, out, err = say("ponder", "and?")
+    assert "it may be a cat" in err
+    assert out[0] == "heard U: ponder"
+    assert "it may be a cat" not in "".join(out)  # nor is it told to the model again
+
+    _, hidden, err = say("ponder", "and?", arguments=("-R",))
+    assert "it may be a cat" not in err and hidden == out
+
+    _, out, _ = say("ponder", arguments=("--json",))
+    assert json.loads(out[0])["reasoning"] == "it may be a cat"
+    _, out, _ = say("ponder", arguments=("--json", "-R"))
+    assert "reasoning" not in json.loads(out[0])
+
+
 def test_json_is_an_object_a_turn(say: Say) -> None:
     _, out, _ = say("one", "two", arguments=("--json",))
 
