@@ -13,6 +13,8 @@ from vlmcli.backends.local import processors, prompt
 from vlmcli.builtin import fonts, model, samples, tokens, unknown, words
 from vlmcli.builtin.batches import Lesson, Packer, stack
 from vlmcli.builtin.drawing import CELL, CHARS, COLOR_NAMES, SIDE, START, THINGS, Canvas, Picture
+from vlmcli.builtin.heads import DenseHead
+from vlmcli.builtin.ideal import IdealEye
 from vlmcli.builtin.labels import (
     PLACE_WAVES,
     SLOT_HEIGHT,
@@ -20,8 +22,6 @@ from vlmcli.builtin.labels import (
     SLOTS_ACROSS,
     SLOTS_DOWN,
     SPOKEN,
-    DenseHead,
-    IdealEye,
     Truth,
     by_cell,
     place_waves,

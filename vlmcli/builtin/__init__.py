@@ -7,6 +7,6 @@ are loaded as those of any other model are. The rest is only needed to make them
     python -m vlmcli.builtin.evaluate    prints the figures of the model card
 
 The layers, from the lowest: `fonts tokens` > `drawing words` > `pages charts shapes signs plots
-sequences unknown` > `samples labels` > `model` > `batches checkpoints` > `lessons supply export` >
-`train evaluate`.
+sequences unknown` > `samples labels` > `heads ideal` > `model` > `batches checkpoints optimizers` >
+`lessons supply export` > `train` > `parts evaluate`.
 """

@@ -22,7 +22,9 @@ from transformers import (
 
 from vlmcli.builtin import tokens
 from vlmcli.builtin.drawing import CELL, SIDE
-from vlmcli.builtin.labels import PLACE_WAVES, SPOKEN, DeepHead, DenseHead, FineHead, IdealEye
+from vlmcli.builtin.heads import DeepHead, DenseHead, FineHead
+from vlmcli.builtin.ideal import IdealEye
+from vlmcli.builtin.labels import PLACE_WAVES, SPOKEN
 
 IMAGE_TOKENS = (SIDE // CELL) ** 2
 _EMBED, _STAGES, _TEXT_WIDTH = 64, (1, 4, 2), 256
