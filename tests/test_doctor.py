@@ -487,9 +487,8 @@ def test_a_home_that_is_not_there_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     gone = str(tmp_path / "file/home")
     done = elsewhere(tmp_path, "--offline", HOME=gone, HF_HOME=f"{gone}/hf", VLM_CONFIG="")
-    assert done.returncode == 4
+    assert (done.returncode, done.stderr) == (0, "")  # what ships inside answers
     assert f"{gone}/hf/hub: cannot be written" in done.stdout
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("vlm: no model is here")
 
 
 # the screen
@@ -516,9 +515,11 @@ def on_terminal(columns: int, **environment: str) -> tuple[str, list[str]]:
 
 @pytest.mark.slow
 def test_a_terminal_shows_marks_and_colours_and_says_what_it_can() -> None:
-    text, screen = on_terminal(80, KITTY_WINDOW_ID="1", TERM_PROGRAM="", TMUX="")
+    text, screen = on_terminal(
+        80, KITTY_WINDOW_ID="1", TERM_PROGRAM="", TMUX="", VLM_MODEL="owner/name"
+    )
     seen = "\n".join(screen)
-    assert "\x1b[32m  ✓" in text and "  ✗ ready" in seen and "→ " in seen
+    assert "\x1b[32m  ✓" in text and "  ! default" in seen and "→ " in seen
     assert "a terminal, 80 x 24" in seen and "256" in seen
 
 
@@ -534,7 +535,7 @@ def test_a_narrow_terminal_breaks_lines_and_cuts_nothing() -> None:
     _, screen = on_terminal(40)
     assert max(map(len, screen)) <= 40
     seen = " ".join(" ".join(screen).split())
-    assert "no: no model is here, and the Hub is not asked" in seen
+    assert "yes: the built-in model answers" in seen
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,22 @@
 """Ctrl-C while something else is being tidied up."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from vlmcli.interrupts import first_only
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C means what it means in the foreground, wherever the tests run."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_only_the_first_ctrl_c_raises_and_later_all_is_as_before() -> None:
     before = signal.getsignal(signal.SIGINT)
     raised = 0
