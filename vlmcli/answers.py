@@ -28,7 +28,7 @@ def show(engine: Engine, conversation: Sequence[Message], settings: Settings) ->
     if settings.json:
         answer = collect(engine, conversation, settings)
         text, done = answer.text, answer.done
-        output.record(record(engine, conversation, answer))
+        output.record(record(engine, conversation, answer, settings))
     else:
         chunks = engine.generate(conversation, settings.sampling)
         reasoning = not settings.hide_reasoning
@@ -63,7 +63,9 @@ def finish(
         output.note(f"{about}the answer was cut at {done.new_tokens} tokens; -n allows more")
 
 
-def record(engine: Engine, conversation: Sequence[Message], answer: Answer) -> dict[str, object]:
+def record(
+    engine: Engine, conversation: Sequence[Message], answer: Answer, settings: Settings
+) -> dict[str, object]:
     """What `--json` says of an answer; about several images or clips seen together, lists."""
     seen, videos, done = seen_of(conversation), videos_of(conversation), answer.done
     images = [one for one in seen if isinstance(one, Image)]
@@ -75,6 +77,7 @@ def record(engine: Engine, conversation: Sequence[Message], answer: Answer) -> d
         "model": engine.model,
         "revision": engine.revision,
         "prompt": "\n".join(conversation[-1].texts),
+        **({"settings": settings.answering} if settings.answering else {}),
         "width": _each(seen, "width"),
         "height": _each(seen, "height"),
         **({"sha256": _each(images, "sha256")} if images else {}),

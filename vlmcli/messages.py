@@ -3,7 +3,7 @@
 Standard library only, so that anything can import it at no cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -123,7 +123,8 @@ class Sampling:
     """How the answer is chosen, token by token.
 
     `temperature` 0 is greedy. None leaves a choice to the model's own generation settings.
-    `stop` ends the answer before any of these strings.
+    `stop` ends the answer before any of these strings. `schema` is a JSON schema, as JSON, that the
+    answer has to be valid against.
     """
 
     max_tokens: int = 512
@@ -134,6 +135,7 @@ class Sampling:
     repetition_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,37 @@ Chunk = Delta | Thought | Done
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; `reasoning` is what was thought before it, "" if nothing was."""
+    """A whole answer; `reasoning` is what was thought before it, "" if nothing was.
+
+    `probabilities` are those of the choices, if it was one of several.
+    """
 
     text: str
     reasoning: str
+    done: Done
+    probabilities: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How likely a model begins its answer with yes, and with no: from 0 to 1, together at most 1.
+
+    The rest is of answers that are neither.
+    """
+
+    yes: float
+    no: float
+    done: Done
+
+    @property
+    def true(self) -> float:
+        """How likely yes is, of the two."""
+        return self.yes / (self.yes + self.no) if self.yes + self.no else 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """How likely each choice is as the whole answer, in the order given; together they are 1."""
+
+    probabilities: tuple[float, ...]
     done: Done

@@ -220,6 +220,12 @@ class Settings:
             stop=self.stop,
         )
 
+    @property
+    def answering(self) -> dict[str, object]:
+        """By name, what is set of the answer and is not the default: what can change its words."""
+        own = [name for name, one in TABLE.items() if one.metadata["panel"] == "Answer"]
+        return {n: v for n in own if (v := getattr(self, n)) != TABLE[n].default}
+
 
 TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}
 """Every setting by name, in the order of `--help`."""

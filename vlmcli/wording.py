@@ -63,6 +63,11 @@ def caption(style: str) -> Text:
     return Text(CAPTION_STYLES[style], caption_style=style)
 
 
+def shows(statement: str) -> str:
+    """The question whether a picture shows something, to be answered with yes or no."""
+    return f"Does this picture show {statement}? Answer with yes or no."
+
+
 def frame_times(times_s: Sequence[float]) -> list[str]:
     """What stands before each frame of a clip: t=1.5s, or t=1.52s where they are that close."""
     gaps = [after - before for before, after in itertools.pairwise(times_s)]

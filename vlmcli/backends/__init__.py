@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vlmcli import output
-from vlmcli.messages import Chunk, Message, Sampling
+from vlmcli.messages import Chosen, Chunk, Message, Sampling, Verdict
 from vlmcli.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class Engine:
     Closing the iterator stops the work at the next token. `revision` is the commit of a model from
     the Hub; `why` tells the choice of the device, `note` what is to be known of that of the model.
     `preview` shows what `generate` would give the model, which reads at most `context_tokens`, its
-    answer among them; both are None where a backend cannot tell.
+    answer among them; both are None where a backend cannot tell. `affirm` reads whether a model
+    would answer yes or no from its own next-token probabilities, `choose` which of some texts it
+    would answer; both are None where a backend cannot.
     """
 
     model: str
@@ -71,6 +73,8 @@ class Engine:
     budget: Callable[[], FrameBudget] = FrameBudget
     preview: Callable[[Sequence[Message]], Preview] | None = None
     context_tokens: int | None = None
+    affirm: Callable[[Sequence[Message]], Verdict] | None = None
+    choose: Callable[[Sequence[Message], Sequence[str]], Chosen] | None = None
 
     @property
     def label(self) -> str:

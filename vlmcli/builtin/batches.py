@@ -1,6 +1,7 @@
 """Pictures and questions -> tensors for one step."""
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from random import Random
 
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from vlmcli.builtin import tokens
 from vlmcli.builtin.drawing import SHAPES, Picture
-from vlmcli.builtin.labels import Truth, by_cell, span_of, truth_of
+from vlmcli.builtin.labels import Truth, by_cell, cell_at, span_of, truth_of
 from vlmcli.builtin.model import IMAGE_TOKENS
 from vlmcli.builtin.samples import Place, Scene
 from vlmcli.builtin.tokens import Speller
@@ -57,7 +58,7 @@ class Lesson:
     answers: (
         Tensor  # (scenes, length) int64: the number of the answer, from 0 over the batch, or -1
     )
-    where: Tensor  # (scenes, length, 2) float: of the character to be said next, or -1
+    where: Tensor  # (scenes, length, 2) float: of what is to be read for it, see `_places`, or -1
     named: Tensor  # (names, 4) int64: row and column of a name of a shape, how many, colour or 0
     spans: Tensor  # (names, 4) float: of the shape, if there is one and no other
     kinds: tuple[str, ...]  # of each answer
@@ -157,7 +158,7 @@ class Packer:
         row.add(spell.question(f"{tokens.START}{system}User:"), 0)
         for before, cells in zip(scene.times or [""] * len(kept), kept, strict=True):
             row.add(spell.question(before), 0)
-            row.add_image(self._image, cells)
+            row.add_image(self._image, cells, _above(scene))
         prefix = row.end
         for number, (question, answer) in enumerate(scene.pairs):
             segment = 0 if scene.chat else number + 1
@@ -165,11 +166,39 @@ class Packer:
                 row.end = prefix
             if scene.chat and number:
                 row.add(spell.question("User:"), segment)
-            row.add(spell.question(question, misspelt), segment)
+            places = _places(answer, spell, scene)
+            named = _label_in(question, scene)
+            row.add(spell.question(question, None if named else misspelt), segment)
+            if named and places:
+                # Found by its label, it is known there first, and to the answer too late to ask.
+                after = len(spell.question(question[named.end() :]))
+                row.where[-1 - after], places[0] = places[0] or NOWHERE, None
             row.add(spell.question(f"{tokens.END}Assistant:"), segment)
             row.add([*spell.answer(answer), self._end], segment, answer=number)
-            row.look(_places(answer, spell, scene))
+            row.look(places)
         return row
+
+
+def _label_in(question: str, scene: Scene) -> re.Match[str] | None:
+    """The label of a bar in a question about its value."""
+    for label in scene.values:
+        case = 0 if len(label) == 1 else re.IGNORECASE
+        # In Japanese no blank stands behind it.
+        word = rf"(?<![a-zA-Z]){re.escape(label)}(?![a-zA-Z'])"
+        if found := re.search(word, question, case):
+            return found
+    return None
+
+
+def _above(scene: Scene) -> dict[int, Place]:
+    """For the cells that hold the label of a bar, where its value begins."""
+    above: dict[int, Place] = {}
+    for label, value in scene.values.items():
+        for place in scene.written[label]:
+            first = scene.written[value][0]
+            if place and first:
+                above[cell_at(*place)] = first
+    return above
 
 
 def _places(answer: str, spell: Speller, scene: Scene) -> list[Place | None]:
@@ -228,10 +257,12 @@ class _Row:
         for i, place in enumerate(places):
             self.where[start + i] = place or NOWHERE
 
-    def add_image(self, image: int, cells: Sequence[int]) -> None:
+    def add_image(self, image: int, cells: Sequence[int], where: Mapping[int, Place]) -> None:
         """The kept cells, each at its own place among the IMAGE_TOKENS of the whole picture."""
         start = self.end
         self.add([image] * len(cells), 0)
+        for i, cell in enumerate(cells, len(self.where) - len(cells)):
+            self.where[i] = where.get(cell, NOWHERE)
         if cells:
             self.positions[-len(cells) :] = [start + cell for cell in cells]
         self.end = start + IMAGE_TOKENS

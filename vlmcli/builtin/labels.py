@@ -75,6 +75,12 @@ def span_of(marks: Tensor) -> Tensor:
     return torch.cat([places, sizes], -1)
 
 
+def cell_at(across: float, down: float) -> int:
+    """The cell of a place (from 0 to 1), row by row."""
+    side = SIDE // CELL
+    return min(int(down * side), side - 1) * side + min(int(across * side), side - 1)
+
+
 def by_cell(slots: Tensor, cell: int = CELL) -> Tensor:
     """(pictures, slots down, slots across) -> (pictures, cells, slots of a cell)."""
     pictures, down, across = slots.shape

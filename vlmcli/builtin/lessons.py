@@ -66,7 +66,8 @@ def _answers(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Count
     row, column, many, colors = lesson.named.unbind(-1)
     deep = deep + pupil.deep.look_up(half[row, column], many, colors, lesson.spans)
     read = lesson.where[..., 0] >= 0
-    deep = deep + 2 * pupil.deep.look_for(later[read], lesson.where[read])
+    for knows, asked in (half, read & here), (later, read & ~here):
+        deep = deep + 2 * pupil.deep.look_for(knows[asked], lesson.where[asked])
     wrong = torch.zeros(len(lesson.kinds), device=labels.device)
     wrong.index_add_(0, answers, (logits.argmax(-1) != labels).float())
     counts: Counts = {"loss": float(spoken.detach()), "steps": 1.0}

@@ -22,7 +22,8 @@ class Scene:
 
     `times` are words before each picture (of a video); `chat` says that the questions follow one
     another in a conversation; `kind` is what the log counts under. `written` says of texts that are
-    to be read where each of their characters is, from 0 to 1, a blank being nowhere.
+    to be read where each of their characters is, from 0 to 1, a blank being nowhere; `values` what
+    stands above the label of a bar.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Scene:
     system: str = ""
     chat: bool = False
     written: Mapping[str, Sequence[Place | None]] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 ONE_PICTURE = {"chart": 0.38, "sign": 0.14, "text": 0.06, "shapes": 0.32, "unknown": 0.1}
@@ -53,12 +55,15 @@ def scene(rng: Random, faces: list[Face], level: float, *, many: bool) -> Scene:
     pairs = list(made.pairs)
     if kind not in ("unknown", "text") and rng.random() < 0.35:
         pairs[rng.randrange(len(pairs))] = (_beside_the_point(rng, kind), CANNOT_TELL)
+    if kind in ("chart", "sign", "shapes") and rng.random() < 0.25:
+        pairs[rng.randrange(len(pairs))] = _kind_of_picture(rng, kind)
     return Scene(
         kind,
         made.pictures,
         pairs,
         made.times,
         written=made.written,
+        values=made.values,
         system=rng.choice(_SYSTEMS) if rng.random() < 0.05 else "",
         chat=rng.random() < 0.1,
     )
@@ -78,6 +83,7 @@ class _Made:
     pairs: Pairs
     times: Sequence[str] = ()
     written: Mapping[str, Sequence[Place | None]] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 def _written(picture: Picture, texts: Sequence[str]) -> dict[str, Sequence[Place | None]]:
@@ -100,7 +106,9 @@ def _chart(rng: Random, faces: list[Face], level: float) -> _Made:
         picture = charts.draw(rng, faces, level, shown)
     texts = [text for pair in zip(shown.values, shown.labels, strict=True) for text in pair]
     pairs = chart_questions.pairs(rng, shown, QUESTIONS_A_SCENE)
-    return _Made([picture], pairs, written=_written(picture, texts))
+    written = _written(picture, texts)
+    values = dict(zip(shown.labels, shown.values, strict=True)) if written else {}
+    return _Made([picture], pairs, written=written, values=values)
 
 
 def _sign(rng: Random, faces: list[Face], level: float) -> _Made:
@@ -180,6 +188,16 @@ def _about_charts(rng: Random) -> str:
 def _about_shapes(rng: Random) -> str:
     on = shapes.ground(rng, 0)
     return shapes.pairs(rng, shapes.some(rng, on, 3), 1)[0][0]
+
+
+_SHOWN = {"chart": ("a chart", "a bar chart"), "sign": ("a sign",)}
+"""What the pictures of a kind are of."""
+
+
+def _kind_of_picture(rng: Random, kind: str) -> tuple[str, str]:
+    """Whether a picture is a chart, or a sign."""
+    of = kind if kind in _SHOWN and rng.random() < 0.5 else rng.choice([*_SHOWN])
+    return wording.shows(rng.choice(_SHOWN[of])), "yes" if of == kind else "no"
 
 
 def _beside_the_point(rng: Random, kind: str) -> str:

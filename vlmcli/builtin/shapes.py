@@ -191,7 +191,10 @@ def _is_there(rng: Random, shapes: list[Shape]) -> Ask:
     else:
         what = article(f"{shade} {name}")
         found = any((shape.name, shape.color) == (name, shade) for shape in shapes)
-    return cased(rng, asked(rng, forms).replace("{}", what)), "yes" if found else "no"
+    answer = "yes" if found else "no"
+    if rng.random() < 0.3:
+        return wording.shows(what), answer
+    return cased(rng, asked(rng, forms).replace("{}", what)), answer
 
 
 def _color(rng: Random, shapes: list[Shape]) -> Ask:

@@ -158,7 +158,7 @@ class Session:
         assert isinstance(done, Done)  # the contract of Engine.generate
         thoughts = "".join(chunk.text for chunk in said if isinstance(chunk, Thought))
         answer = Answer("".join(pieces), thoughts if reasoning else "", done)
-        output.record(answers.record(self.engine, conversation, answer))
+        output.record(answers.record(self.engine, conversation, answer, self.settings))
         return done
 
     # What has room -----------------------------------------------------------------------------

@@ -180,7 +180,7 @@ class Watch:
         answer = answers.collect(engine, conversation, self.settings)
         span = f"{clock(window[0])}-{clock(window[1])}"
         times = {"start": round(window[0], 3), "end": round(window[1], 3)}
-        record = times | answers.record(engine, conversation, answer)
+        record = times | answers.record(engine, conversation, answer, self.settings)
         if self.show.form != "jsonl":
             output.thoughts(answer.reasoning)
         if self.show.file is None and self.show.form == "jsonl":
