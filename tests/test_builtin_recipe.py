@@ -258,7 +258,8 @@ def test_answers_about_a_chart_follow_from_the_numbers_printed() -> None:
 def test_no_wording_asks_for_two_things() -> None:
     forms = [about_charts.HIGHEST, about_charts.LOWEST, about_charts.HIGHEST_VALUE,
              about_charts.LOWEST_VALUE, about_charts.HOW_MANY, unknown.QUESTIONS,
-             unknown.QUESTIONS_HELD_OUT, unknown.ABOUT_ANYTHING]  # fmt: skip
+             unknown.QUESTIONS_HELD_OUT, unknown.ABOUT_ANYTHING,
+             unknown.ABOUT_TWO_THINGS]  # fmt: skip
     for some, others in combinations([set(form.split("|")) for form in forms], 2):
         assert not some & others
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vlmcli import wording
 from vlmcli.builtin import fonts
-from vlmcli.builtin.drawing import SIDE, Canvas, Picture, draws
+from vlmcli.builtin.drawing import COLOR_NAMES, SIDE, Canvas, Picture, draws
 from vlmcli.builtin.fonts import Face
 from vlmcli.builtin.words import asked, word
 
@@ -31,12 +31,37 @@ ABOUT_ANYTHING = (
     "|how old is the {}|can you see a {}|is there any {} here|which {} is this|why is the {} here"
     "|what does the {} mean|is it a {} or a {}|what is the {} doing|tell me about the {}"
 )
+ABOUT_TWO_THINGS = (
+    "what {} is this|what {} is that|which {} did this|what {} was this|what {} do you like"
+    "|what is on the {}|what is under the {}|what is inside the {}|what is the {}'s {}"
+    "|who {} the {}|who is the {}|who {} it|where did the {} go|where can one {} it"
+    "|when did the {} {}|when was the {} made|why does the {} {}|why is it {}"
+    "|how {} is the {}|how {} is it|how do I {} it|how far is the {}|how did the {} {}"
+    "|is the {} {}|are the {}s {}|does the {} {}|can the {} {}|has the {} a {}|was the {} {}"
+    "|should I {} the {}|does it have a {}|is this {}|is it {} or {}|what would the {} think"
+    "|what did the {} {}|how many {}s|how many {}s do you see|count the {}s|is there some {}"
+    "|name the {}|{} the {}|give me a {}|what is the {} of this|what is the {} {}|calculate the {}"
+)
+"""With a word for each {}, and so about what nobody knows."""
 QUESTIONS_HELD_OUT = (
     "is there a horse|how many birds are there|what is the median|who won the game"
     "|what kind of tree is that|is the woman smiling|which language is this"
     "|how tall is the building"
     "|what is the standard deviation|what does the doctor say|is there a boat|what is in the bowl"
     "|what year was this painted|where can I buy this|what song is this|is the road wet"
+)
+_KNOWN = (
+    "bar",
+    "sign",
+    "label",
+    "sum",
+    "big",
+    "small",
+    "large",
+    "name",
+    "left",
+    "right",
+    *COLOR_NAMES,
 )
 JAPANESE = (
     "これは何ですか|誰ですか|天気はどうですか|平均はいくつですか|何が見えますか|この人は誰ですか"
@@ -53,11 +78,19 @@ def question(rng: Random, *, held_out: bool = False) -> str:
         return rng.choice(STORY)
     if kind < 0.2:
         return asked(rng, JAPANESE)
-    if kind < 0.45:  # about anything
-        while (name := word(rng).lower()) in ("bar", "sign", "label"):
-            pass
-        return asked(rng, ABOUT_ANYTHING).replace("{}", name)
+    if kind < 0.4:
+        return asked(rng, ABOUT_ANYTHING).replace("{}", _thing(rng))
+    if kind < 0.7:
+        start, *rest = asked(rng, ABOUT_TWO_THINGS).split("{}")
+        return start + "".join(f"{_thing(rng)}{part}" for part in rest)
     return asked(rng, QUESTIONS)
+
+
+def _thing(rng: Random) -> str:
+    """A word for something that is none of what the known pictures hold."""
+    while (name := word(rng).lower()) in _KNOWN:
+        pass
+    return name
 
 
 def draw(rng: Random, faces: list[Face], *, held_out: bool = False) -> Picture:
