@@ -304,8 +304,11 @@ def test_an_eye_that_hands_on_what_the_ideal_one_does_misses_nothing(
 ) -> None:
     seen = lesson_of("look").seen
     monkeypatch.setattr(Pupil, "connect", lambda _pupil, cells: cells)
-    loss, _ = lessons.match(pupil, pupil.ideal(seen.truth, pupil.spoken()), seen)
-    assert float(loss.detach()) == 0
+    ideal = pupil.ideal(seen.truth, pupil.spoken())
+    loss, counts = lessons.match(pupil, ideal, seen)
+    assert counts == {"match": 0, "told": 1} and float(loss.detach()) < 0.01
+    _, worse = lessons.match(pupil, ideal + 0.3 * torch.randn_like(ideal), seen)
+    assert worse["match"] > 0 and worse["told"] < 1
 
 
 def test_a_lesson_has_the_loss_that_the_model_has_when_each_question_is_asked_alone(

@@ -59,7 +59,7 @@ class Lesson:
         Tensor  # (scenes, length) int64: the number of the answer, from 0 over the batch, or -1
     )
     where: Tensor  # (scenes, length, 2) float: of what is to be read for it, see `_places`, or -1
-    named: Tensor  # (names, 4) int64: row and column of a name of a shape, how many, colour or 0
+    named: Tensor  # (names, 5) int64: see `Packer._named`
     spans: Tensor  # (names, 4) float: of the shape, if there is one and no other
     kinds: tuple[str, ...]  # of each answer
 
@@ -119,7 +119,7 @@ class Packer:
                       for _, answer in scene.pairs]  # fmt: skip
             where[i, :n] = torch.tensor(row.where)
             if len(scene.pictures) == 1:
-                named += self._named(i, row, scene.pictures[0])
+                named += self._named(i, row, scene.pictures[0], len(named))
         cells = [i * IMAGE_TOKENS + cell for i, some in enumerate(kept) for cell in some]
         return Lesson(
             seen,
@@ -130,21 +130,31 @@ class Packer:
             allowed,
             answers,
             where,
-            torch.tensor([one for one, _ in named], dtype=torch.int64).view(-1, 4),
+            torch.tensor([one for one, _ in named], dtype=torch.int64).view(-1, 5),
             torch.stack([span for _, span in named]) if named else torch.zeros(0, 4),
             tuple(kinds),
         )
 
-    def _named(self, i: int, row: "_Row", picture: Picture) -> Iterator[tuple[list[int], Tensor]]:
-        """Where a question names a shape: how many there are, and of one alone what it is like."""
+    def _named(
+        self, i: int, row: "_Row", picture: Picture, before: int
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Where a question names a shape: how many there are, and of one alone what it is like.
+
+        Row and column of the name, how many, colour or 0, and which of the names (counted over all,
+        from `before` on) is of the one shape that the question named last, or -1.
+        """
         marks = torch.from_numpy(picture.marks)
+        last = (0, -1)  # the question, and the number of the name
         for column, token in enumerate(row.ids):
-            if row.segments[column] and token in self._names:
+            if (question := row.segments[column]) and token in self._names:
                 found = marks[marks[:, 4] == self._names[token]]
                 if len(found) == 1:
-                    yield [i, column, 1, int(found[0, 5])], span_of(found)[0]
+                    other = last[1] if last[0] == question else -1
+                    yield [i, column, 1, int(found[0, 5]), other], span_of(found)[0]
+                    last = (question, before)
                 else:
-                    yield [i, column, len(found), 0], torch.zeros(4)
+                    yield [i, column, len(found), 0, -1], torch.zeros(4)
+                before += 1
 
     def length(self, scene: Scene) -> int:
         """About how many tokens the row of a scene has, packed sparsely."""

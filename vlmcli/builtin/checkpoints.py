@@ -41,7 +41,7 @@ def save(path: Path, pupil: Pupil, progress: Progress) -> None:
 def load(path: Path, pupil: Pupil) -> Progress:
     """Go on from a checkpoint; without one, from the model that ships; without that, from nothing.
 
-    A model that ships with no heads beside it is no start: they would have to be learnt anew.
+    A model that ships with no heads beside it is no start: they would all have to be learnt anew.
     """
     if path.exists():
         weights, progress = _read(path)
@@ -52,7 +52,8 @@ def load(path: Path, pupil: Pupil) -> Progress:
         weights[f"{_MODEL}{CONNECTOR}"] *= LOUDNESS
     else:
         return Progress()
-    pupil.load_state_dict({key: value.float() for key, value in weights.items()})
+    own = pupil.state_dict()  # heads that a checkpoint has not yet begin anew
+    pupil.load_state_dict(own | {key: value.float() for key, value in weights.items()})
     return progress
 
 

@@ -104,8 +104,8 @@ class DeepHead(nn.Module):
 
     At the cells: which character stands before each, and before that, and how many things there are
     up to each; causal attention can know it, as what stands before comes first. At the name of a
-    shape in a question: how many there are, and what the one is like. Where a character is to be
-    said next: where it stands.
+    shape in a question: how many there are, and what the one is like; and how the one named before
+    stands to it. Where a character is to be said next: where it stands.
     """
 
     def __init__(self, width: int) -> None:
@@ -115,6 +115,7 @@ class DeepHead(nn.Module):
         self.count = nn.Linear(width, MOST_THINGS)
         self.named = nn.Linear(width, 1 + MOST_THINGS + 1 + len(COLOR_NAMES) + 4)
         self.where = nn.Linear(width, PLACE_WAVES)
+        self.stands = nn.Linear(width, 3)
 
     def forward(self, hidden: Tensor, truth: Truth, cells: Tensor) -> tuple[Tensor, Tensor]:
         """(cells, width) of some cells, counted over all pictures -> loss, number right."""
@@ -142,6 +143,17 @@ class DeepHead(nn.Module):
             loss = loss + functional.cross_entropy(shades[one], colors[one])
             loss = loss + functional.smooth_l1_loss(places[one], spans[one], beta=0.1)
         return loss
+
+    def compare(self, hidden: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        """(pairs, width), and the spans of both -> the loss of whether the one is further left,
+        higher up, larger."""
+        if not len(hidden):
+            return hidden.sum() * 0
+        told = self.stands(self.norm(hidden.float())).float()
+        across, down = (other - one)[:, :2].unbind(-1)
+        larger = (one - other)[:, 2:].sum(-1)
+        truth = torch.stack([across > 0, down > 0, larger > 0], -1).float()
+        return functional.binary_cross_entropy_with_logits(told, truth)
 
     def look_for(self, hidden: Tensor, where: Tensor) -> Tensor:
         """(characters, width), and x and y of each, from 0 to 1 -> the loss."""

@@ -51,6 +51,17 @@ class IdealEye(nn.Module):
         pictures = len(truth.things)
         return self.at(truth, spoken, cells).view(pictures, -1, spoken.shape[-1])
 
+    def codes(self, spoken: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What stands for each character in each slot, (slots, characters, width), for each thing
+        and for each colour: what is added to all the rest that a cell holds."""
+        table = self.chars.weight.view(DOWN * ACROSS, 1 + len(CHARS), -1)
+        chars, things, colors = spoken.tensor_split([len(CHARS), len(CHARS) + len(THINGS)])
+        return (
+            table[:, 1:] - table[:, :1] + chars,
+            self.things.weight[1:] + things,
+            self.colors.weight[1:] + colors,
+        )
+
     def at(self, truth: Truth, spoken: Tensor, cells: Tensor) -> Tensor:
         """Of some cells alone, counted over all pictures: (cells, width). Most slots are empty, and
         only those that are not are looked up."""

@@ -26,14 +26,52 @@ def look(pupil: Pupil, seen: Seen) -> tuple[Tensor, Tensor, Counts]:
 def match(pupil: Pupil, cells: Tensor, seen: Seen) -> tuple[Tensor, Counts]:
     """The connector hands on what an eye without mistakes would."""
     with torch.no_grad():
-        wanted = pupil.ideal(seen.truth, pupil.spoken()).float()
+        spoken = pupil.spoken()
+        wanted = pupil.ideal(seen.truth, spoken).float()
+        codes = pupil.ideal.codes(spoken.float())
     given = pupil.connect(cells).float()
     missed = (given - wanted).square().mean(-1) / wanted.square().mean()
     # Few cells hold anything: alike with all the others they would hardly count.
     held = (by_cell(seen.truth.slots) > 0).any(-1) | (seen.truth.marks[:, 0] > 0).flatten(1)
     here = (missed * held).sum() / held.sum().clamp(min=1)
     elsewhere = (missed * ~held).sum() / (~held).sum().clamp(min=1)
-    return here + elsewhere, {"match": float(here.detach())}
+    told, right = _told_apart(given - wanted, codes, seen)
+    return here + elsewhere + told, {"match": float(here.detach()), "told": right}
+
+
+def _told_apart(
+    missed: Tensor, codes: tuple[Tensor, Tensor, Tensor], seen: Seen
+) -> tuple[Tensor, float]:
+    """What is handed on of a character, a thing or a colour is nearest to its own code.
+
+    Measured by how much it misses, a letter hardly counts beside all that a cell says of places:
+    with 0.13 of all missed, 70 % of the letters were nearest to their own code, while the eye
+    named 93 %. The loss, and the share of characters that are.
+    """
+    chars, things, colors = codes
+    slots = by_cell(seen.truth.slots)
+    picture, cell, place = (slots > 0).nonzero(as_tuple=True)
+    labels = slots[picture, cell, place] - 1
+    loss, right = missed.sum() * 0, 0
+    for i, known in enumerate(chars):
+        here = (place == i).nonzero(as_tuple=True)[0]
+        wrong, hits = _nearest(missed[picture[here], cell[here]], known, labels[here])
+        loss, right = loss + wrong, right + hits
+    loss = loss / max(1, len(labels))
+    for known, named in zip((things, colors), seen.truth.marks.flatten(2).unbind(1), strict=True):
+        marked = named > 0
+        wrong, _ = _nearest(missed[marked], known, named[marked] - 1)
+        loss = loss + wrong / marked.sum().clamp(min=1)
+    return loss, right / max(1, len(labels))
+
+
+def _nearest(missed: Tensor, codes: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """(n, width) off from the codes of `labels`: the loss summed up, and how many are nearest."""
+    given = missed + codes[labels]
+    distances = codes.square().sum(-1) - 2 * given @ codes.T
+    sharpness = 5 / codes.square().sum(-1).mean()
+    loss = functional.cross_entropy(-sharpness * distances, labels, reduction="sum")
+    return loss, int((distances.argmin(-1) == labels).sum())
 
 
 def imagine(pupil: Pupil, lesson: Lesson) -> tuple[Tensor, Counts]:
@@ -63,8 +101,11 @@ def _answers(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Count
     spoken = (losses * weights).sum() / weights.sum()
     here = lesson.ids == pupil.model.config.image_token_id
     deep, known = pupil.deep(half[here], lesson.seen.truth, lesson.cells)
-    row, column, many, colors = lesson.named.unbind(-1)
+    row, column, many, colors, other = lesson.named.unbind(-1)
     deep = deep + pupil.deep.look_up(half[row, column], many, colors, lesson.spans)
+    two = other >= 0
+    knows = later[row[two], column[two]]
+    deep = deep + 2 * pupil.deep.compare(knows, lesson.spans[other[two]], lesson.spans[two])
     read = lesson.where[..., 0] >= 0
     for knows, asked in (half, read & here), (later, read & ~here):
         deep = deep + 2 * pupil.deep.look_for(knows[asked], lesson.where[asked])

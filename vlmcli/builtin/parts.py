@@ -33,7 +33,7 @@ EYE = (
 )
 DECODER = ("model.model.language_model.", "model.lm_head.", "ideal.", "deep.")
 """Of the weights, by how their names begin."""
-MEETS_AFTER = 150
+MEETS_AFTER = 40
 """Steps in which the connector alone learns what the ideal eye hands on: it may be far off."""
 KEPT_UP = 0.08
 """Of the steps of the decoder, those with short signs once it can copy them."""
@@ -176,6 +176,7 @@ def _say(part: str, count: int, progress: Progress, log: Counts) -> None:
             f"char {log['char'] / chars:.3f} fine {log['fine'] / chars:.3f}",
             f"found {log['found'] / chars:.3f} false {log['false'] / chars:.3f}",
             f"mark {log['mark'] / max(1, log['marks']):.3f} match {log['match'] / 50:.3f}",
+            f"told {log['told'] / 50:.3f}",
         ]
     else:
         before = log["imagined before"] / max(1, log["imagined printed"])

@@ -140,7 +140,7 @@ def pairs(rng: Random, shapes: list[Shape], count: int) -> list[Ask]:
     if _alone(shapes):
         makers += [_color, _color, _color]
     if len(_alone(shapes)) > 1:
-        makers += [_side, _side, _bigger, _bigger, _above]
+        makers += [_side, _side, _side, _bigger, _bigger, _bigger, _above, _above]
     return [make(rng, shapes) for make in rng.choices(makers, k=count)]
 
 

@@ -32,7 +32,7 @@ KNOWS_PRINT, WIDENING = 0.6, 0.004
 """Above this share of characters named right, the pages get harder, by so much a step."""
 DENSE_WEIGHT = 1.0
 """Of the labels of the renderer, beside the answers."""
-MATCH_WEIGHT = 4.0
+MATCH_WEIGHT = 2.0
 """Of what an eye without mistakes would hand to the decoder."""
 TOGETHER = 0.4
 """Of the last stretch, after which the eye learns from the answers as well: before that they would
@@ -257,7 +257,7 @@ class _Log:
             f"loss {sums['all'] / steps:.3f} char {sums['char'] / chars:.3f}",
             f"found {sums['found'] / chars:.3f} false {sums['false'] / chars:.3f}",
             f"thing {sums['thing'] / things:.2f} color {sums['color'] / things:.2f}",
-            f"match {sums['match'] / steps:.3f}",
+            f"match {sums['match'] / steps:.3f} told {sums['told'] / steps:.3f}",
         ]
         for told in ("", "imagined "):
             if asked := sums.get(f"{told}steps"):
