@@ -18,6 +18,10 @@ from vlmcli.builtin.samples import Place, Scene
 from vlmcli.builtin.tokens import Speller
 
 NOWHERE = (-1.0, -1.0)
+CHANGES = ("same", "new", "color", "left", "right", "up", "down", "larger", "smaller")
+"""What became of a thing from one picture to the next."""
+LEAST_MOVE, LEAST_GROWTH = 0.04, 1.5
+"""In sides of the picture, and in area."""
 IGNORED = -100
 """The label of tokens that the model is not taught to say."""
 
@@ -61,6 +65,7 @@ class Lesson:
     where: Tensor  # (scenes, length, 2) float: of what is to be read for it, see `_places`, or -1
     named: Tensor  # (names, 5) int64: see `Packer._named`
     spans: Tensor  # (names, 4) float: of the shape, if there is one and no other
+    since: Tensor  # (things, 3) int64: row, column, and index in CHANGES, see `_Row.compare`
     kinds: tuple[str, ...]  # of each answer
 
     def to(self, device: str) -> "Lesson":
@@ -105,6 +110,7 @@ class Packer:
         allowed[:, :, torch.arange(length), torch.arange(length)] = True  # padding sees itself
         where = torch.full((*shape, 2), -1.0)
         named: list[tuple[list[int], Tensor]] = []
+        since: list[list[int]] = []
         kinds: list[str] = []
         for i, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
             n = len(row.ids)
@@ -118,6 +124,7 @@ class Packer:
             kinds += [scene.kind if answer != tokens.CANNOT_TELL else f"{scene.kind}?"
                       for _, answer in scene.pairs]  # fmt: skip
             where[i, :n] = torch.tensor(row.where)
+            since += [[i, column, change] for column, change in row.since]
             if len(scene.pictures) == 1:
                 named += self._named(i, row, scene.pictures[0], len(named))
         cells = [i * IMAGE_TOKENS + cell for i, some in enumerate(kept) for cell in some]
@@ -132,6 +139,7 @@ class Packer:
             where,
             torch.tensor([one for one, _ in named], dtype=torch.int64).view(-1, 5),
             torch.stack([span for _, span in named]) if named else torch.zeros(0, 4),
+            torch.tensor(since, dtype=torch.int64).view(-1, 3),
             tuple(kinds),
         )
 
@@ -166,9 +174,11 @@ class Packer:
         row = _Row()
         system = f"System:{scene.system}{tokens.END}" if scene.system else ""
         row.add(spell.question(f"{tokens.START}{system}User:"), 0)
-        for before, cells in zip(scene.times or [""] * len(kept), kept, strict=True):
-            row.add(spell.question(before), 0)
+        for i, cells in enumerate(kept):
+            row.add(spell.question(scene.times[i] if scene.times else ""), 0)
             row.add_image(self._image, cells, _above(scene))
+            if i:
+                row.compare(cells, scene.pictures[i - 1].marks, scene.pictures[i].marks)
         prefix = row.end
         for number, (question, answer) in enumerate(scene.pairs):
             segment = 0 if scene.chat else number + 1
@@ -245,6 +255,7 @@ class _Row:
     positions: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
     where: list[Place] = field(default_factory=list)
+    since: list[tuple[int, int]] = field(default_factory=list)
     end: int = 0  # the position of what comes next
 
     def add(self, ids: list[int], segment: int, answer: int = -1) -> None:
@@ -276,3 +287,27 @@ class _Row:
         if cells:
             self.positions[-len(cells) :] = [start + cell for cell in cells]
         self.end = start + IMAGE_TOKENS
+
+    def compare(self, cells: Sequence[int], before: np.ndarray, after: np.ndarray) -> None:
+        """What became of the things of the picture just added, of which these are the marks."""
+        start = len(self.ids) - len(cells)
+        place = {cell: start + i for i, cell in enumerate(cells)}
+        for thing in after:
+            same = before[before[:, 4] == thing[4]]
+            if len(same) < 2 and (column := place.get(cell_at(*thing[:2]))) is not None:
+                change = _change(same[0], thing) if len(same) else "new"
+                self.since.append((column, CHANGES.index(change)))
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> str:
+    x, y = after[:2] - before[:2]
+    larger = float(after[2] * after[3] / (before[2] * before[3]))
+    if before[5] != after[5]:
+        return "color"
+    if max(abs(x), abs(y)) > LEAST_MOVE:
+        if abs(x) > abs(y):
+            return "right" if x > 0 else "left"
+        return "down" if y > 0 else "up"
+    if max(larger, 1 / larger) > LEAST_GROWTH:
+        return "larger" if larger > 1 else "smaller"
+    return "same"

@@ -22,6 +22,8 @@ from vlmcli.builtin.labels import (
 
 MOST_THINGS = 8
 """That are counted."""
+MOST_CHANGES = 9
+"""That a thing can undergo from one picture to the next."""
 
 
 class Slots(nn.Module):
@@ -103,9 +105,10 @@ class DeepHead(nn.Module):
     """What the decoder had better know half way up, as answers are made of it.
 
     At the cells: which character stands before each, and before that, and how many things there are
-    up to each; causal attention can know it, as what stands before comes first. At the name of a
-    shape in a question: how many there are, and what the one is like; and how the one named before
-    stands to it. Where a character is to be said next: where it stands.
+    up to each; causal attention can know it, as what stands before comes first; and what became of
+    each thing since the picture before. At the name of a shape in a question: how many there are,
+    and what the one is like; and how the one named before stands to it. Where a character is to be
+    said next: where it stands.
     """
 
     def __init__(self, width: int) -> None:
@@ -116,6 +119,7 @@ class DeepHead(nn.Module):
         self.named = nn.Linear(width, 1 + MOST_THINGS + 1 + len(COLOR_NAMES) + 4)
         self.where = nn.Linear(width, PLACE_WAVES)
         self.stands = nn.Linear(width, 3)
+        self.since = nn.Linear(width, MOST_CHANGES)
 
     def forward(self, hidden: Tensor, truth: Truth, cells: Tensor) -> tuple[Tensor, Tensor]:
         """(cells, width) of some cells, counted over all pictures -> loss, number right."""
@@ -154,6 +158,12 @@ class DeepHead(nn.Module):
         larger = (one - other)[:, 2:].sum(-1)
         truth = torch.stack([across > 0, down > 0, larger > 0], -1).float()
         return functional.binary_cross_entropy_with_logits(told, truth)
+
+    def compare_pictures(self, hidden: Tensor, change: Tensor) -> Tensor:
+        """(things, width), and what became of each since the picture before -> the loss."""
+        if not len(hidden):
+            return hidden.sum() * 0
+        return functional.cross_entropy(self.since(self.norm(hidden.float())).float(), change)
 
     def look_for(self, hidden: Tensor, where: Tensor) -> Tensor:
         """(characters, width), and x and y of each, from 0 to 1 -> the loss."""

@@ -106,6 +106,8 @@ def _answers(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Count
     two = other >= 0
     knows = later[row[two], column[two]]
     deep = deep + 2 * pupil.deep.compare(knows, lesson.spans[other[two]], lesson.spans[two])
+    row, column, change = lesson.since.unbind(-1)
+    deep = deep + pupil.deep.compare_pictures(half[row, column], change)
     read = lesson.where[..., 0] >= 0
     for knows, asked in (half, read & here), (later, read & ~here):
         deep = deep + 2 * pupil.deep.look_for(knows[asked], lesson.where[asked])

@@ -91,12 +91,22 @@ def _changed(rng: Random, on: Ground, before: list[Shape]) -> tuple[list[Shape],
             new = shapes.one(rng, on, names, rng.uniform(0.12, 0.3))
             if all(shapes.apart(new, shape, on) for shape in before):
                 return [*before, new], f"{article(new.full).capitalize()} appeared."
-    way, new = _moved(rng, old, rng.uniform(0.2, 0.5))
+    others = [*before[:i], *before[i + 1 :]]
+    for _ in range(50):
+        way, new = _moved(rng, old, rng.uniform(0.2, 0.5))
+        if not any(_covers(other, new) for other in others):
+            break
     return _with(before, i, new), f"The {old.full} moved {_toward(way)}."
 
 
 def _with(before: list[Shape], i: int, new: Shape) -> list[Shape]:
     return [*before[:i], new, *before[i + 1 :]]
+
+
+def _covers(one: Shape, other: Shape) -> bool:
+    """Whether they could hide each other."""
+    reach = (one.size + other.size) / 2
+    return max(abs(one.x - other.x), abs(one.y - other.y)) < reach
 
 
 def _toward(way: str) -> str:
