@@ -11,7 +11,7 @@ from vlmcli.builtin.model import Pupil, normalized
 Counts = dict[str, float]
 HALF_WAY = 3
 """Layers of the decoder after which it is asked what the deep head asks."""
-DEEP_WEIGHT = 0.3
+DEEP_WEIGHT = 0.5
 
 
 def look(pupil: Pupil, seen: Seen) -> tuple[Tensor, Tensor, Counts]:
@@ -105,11 +105,12 @@ def _answers(pupil: Pupil, lesson: Lesson, given: Tensor) -> tuple[Tensor, Count
     deep = deep + pupil.deep.look_up(half[row, column], many, colors, lesson.spans)
     two = other >= 0
     knows = later[row[two], column[two]]
-    deep = deep + 2 * pupil.deep.compare(knows, lesson.spans[other[two]], lesson.spans[two])
+    deep = deep + 4 * pupil.deep.compare(knows, lesson.spans[other[two]], lesson.spans[two])
     row, column, change = lesson.since.unbind(-1)
     deep = deep + pupil.deep.compare_pictures(half[row, column], change)
     read = lesson.where[..., 0] >= 0
-    for knows, asked in (half, read & here), (later, read & ~here):
+    asks = lesson.labels == IGNORED
+    for knows, asked in (half, read & here), (later, read & asks & ~here), (later, read & ~asks):
         deep = deep + 2 * pupil.deep.look_for(knows[asked], lesson.where[asked])
     wrong = torch.zeros(len(lesson.kinds), device=labels.device)
     wrong.index_add_(0, answers, (logits.argmax(-1) != labels).float())

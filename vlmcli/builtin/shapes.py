@@ -180,17 +180,18 @@ def _is_there(rng: Random, shapes: list[Shape]) -> Ask:
         "is there {}|is there {} in the picture|do you see {}|can you see {}|is {} there"
         "|does it show {}|{}, yes or no"
     )
-    if rng.random() < 0.5:
-        shape = rng.choice(shapes)
-        name, shade = shape.name, shape.color
+    shape, true = rng.choice(shapes), rng.random() < 0.45
+    name, shade = shape.name, shape.color
+    if rng.random() < 0.4:
+        what = article(name if true else rng.choice(SHAPES))
+        found = any(what == article(shape.name) for shape in shapes)
     else:
-        name = rng.choice((rng.choice(shapes).name, rng.choice(SHAPES)))
-        shade = rng.choice((rng.choice(shapes).color, rng.choice(COLOR_NAMES)))
-    if rng.random() < 0.55:
-        what, found = article(name), any(shape.name == name for shape in shapes)
-    else:
+        if not true and rng.random() < 0.6:  # there in another colour: the harder to deny
+            shade = rng.choice((rng.choice(shapes).color, rng.choice(COLOR_NAMES)))
+        elif not true:
+            name, shade = rng.choice(SHAPES), rng.choice((shade, rng.choice(COLOR_NAMES)))
         what = article(f"{shade} {name}")
-        found = any((shape.name, shape.color) == (name, shade) for shape in shapes)
+        found = any(what == article(shape.full) for shape in shapes)
     answer = "yes" if found else "no"
     if rng.random() < 0.3:
         return wording.shows(what), answer
