@@ -93,7 +93,9 @@ def grep(
     threshold: Annotated[
         str,
         typer.Option(
-            metavar="P", help="True from this probability of yes, against no.", show_default=True
+            metavar="P",
+            help="True from this probability of yes, against no [default: 0.5].",
+            show_default=False,
         ),
     ] = "0.5",
     scores: Annotated[
