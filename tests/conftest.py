@@ -17,7 +17,7 @@ from PIL import Image
 from vlmcli import backends, hub
 from vlmcli.app import main
 from vlmcli.backends import Engine
-from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Thought
+from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Thought, Verdict, images_of
 from vlmcli.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -62,10 +62,15 @@ def run(capfdbinary: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @dataclass
 class FakeEngine:
-    """Stands in for a model: says `answers` in turn (the last one for ever), and remembers."""
+    """Stands in for a model: says `answers` in turn (the last one for ever), and remembers.
+
+    `chances` are those of yes and no, by a piece of the picture's name or of the question.
+    """
 
     answers: Sequence[str] = ("A red square.",)
+    chances: dict[str, tuple[float, float]] = field(default_factory=dict)
     calls: list[tuple[Sequence[Message], Sampling]] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
     loads: list[Settings] = field(default_factory=list)
     reason: str = "stop"
     note: str = ""
@@ -80,7 +85,15 @@ class FakeEngine:
             generate=self.generate,
             why="as the test says",
             note=self.note,
+            affirm=self.affirm,
         )
+
+    def affirm(self, conversation: Sequence[Message]) -> Verdict:
+        (name,), (question,) = [i.name for i in images_of(conversation)], conversation[-1].texts
+        self.asked.append((name, question))
+        found = [chances for piece, chances in self.chances.items() if piece in name + question]
+        yes, no = found[0] if found else (0.1, 0.8)
+        return Verdict(yes, no, Done("stop", 76, 64, 1, 0.5, 0.5))
 
     def generate(self, conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
         answer = self.answers[min(len(self.calls), len(self.answers) - 1)]

@@ -201,6 +201,7 @@ def test_the_wheel_holds_the_model_and_works_where_the_checkout_is_not(tmp_path:
         archive.extractall(tmp_path / "installed")
     assert "vlmcli/builtin/model.safetensors" in names
     assert "vlmcli/builtin/heads.pt" not in names
+    assert any(name.endswith(".data/data/share/man/man1/vlm.1") for name in names)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     # Another copy of every file, which is not to be counted among those that the tests cover.

@@ -13,7 +13,7 @@ PACKAGE = Path(vlmcli.__file__).parent
 
 # From the top; a file imports only from layers below its own. The root holds the version.
 LAYERS = (
-    "__main__",
+    "__main__ manual",
     "app",
     "commands",
     "server builtin",

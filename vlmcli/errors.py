@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     """What `vlm` tells the shell."""
 
     OK = 0
+    NOTHING_FOUND = 1  # as grep says it; no error
     USAGE = 2
     INPUT = 3
     MODEL = 4

@@ -1,7 +1,7 @@
 """The settings as options, the same on every command, from the one table in `config`."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,9 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what the model would be given; load no weights.")
 ]
 
+Spelling = Mapping[str, tuple[str, ...]]
+"""Setting -> its flags in a command that needs the usual ones for something else."""
+
 # Numbers are read by config, whose errors name the value; here they are texts.
 _KINDS: dict[type, Any] = {
     str: (str | None, "TEXT"),
@@ -26,7 +29,7 @@ _KINDS: dict[type, Any] = {
 
 
 def with_settings(
-    command: Callable[..., None], settings: Iterable[str] = TABLE
+    command: Callable[..., None], settings: Iterable[str], spelling: Spelling
 ) -> Callable[..., None]:
     """`command` with an option for each of `settings`; it is given those as the mapping `flags`.
 
@@ -39,18 +42,20 @@ def with_settings(
         flags = {name: values.pop(name) for name in wanted}
         command(**values, flags=flags)
 
-    parameters = own + [_parameter(name) for name in wanted]
+    parameters = own + [
+        _parameter(name, spelling.get(name, TABLE[name].metadata["flags"])) for name in wanted
+    ]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {p.name: p.annotation for p in parameters}
     parsed.__name__, parsed.__doc__ = command.__name__, command.__doc__
     return parsed
 
 
-def _parameter(name: str) -> inspect.Parameter:
+def _parameter(name: str, spelt: tuple[str, ...]) -> inspect.Parameter:
     table = TABLE[name].metadata
     kind, metavar = _KINDS[table["kind"]]
     option = typer.Option(
-        *table["flags"],
+        *spelt,
         metavar=metavar,
         help=f"{table['help']}{_default_of(name)}",
         show_default=False,
@@ -104,10 +109,12 @@ class Command(TyperCommand):
                 formatter.write_dl(records)
 
 
-def app_of(command: Callable[..., None], settings: Iterable[str] = TABLE) -> typer.Typer:
+def app_of(
+    command: Callable[..., None], settings: Iterable[str] = TABLE, spelling: Spelling | None = None
+) -> typer.Typer:
     """A Typer app of this one command, with the options of `settings`: all of them, or a few."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(
-        with_settings(command, settings)
+        with_settings(command, settings, spelling or {})
     )
     return app

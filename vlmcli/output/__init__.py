@@ -33,6 +33,7 @@ __all__ = [
     "downloads",
     "error",
     "facts",
+    "file_line",
     "note",
     "plain",
     "progress",
@@ -85,6 +86,20 @@ def caption_line(name: str, text: str) -> None:
     else:
         write_path(sys.stdout, name)
         write(sys.stdout, f"\t{fold(text)}\n")
+
+
+def file_line(name: str, score: str = "", *, end: str = "\n") -> None:
+    """Print a file's name on stdout, after its score and a tab if there is one, and then `end`.
+
+    Off a terminal the name keeps its bytes, so that a script can open the file.
+    """
+    before = f"{score}\t" if score else ""
+    if sys.stdout.isatty():
+        write(sys.stdout, styled(sys.stdout, (before, ""), (fold(name), "cyan")) + end)
+    else:
+        write(sys.stdout, before)
+        write_path(sys.stdout, name)
+        write(sys.stdout, end)
 
 
 def error(error: VlmError) -> None:

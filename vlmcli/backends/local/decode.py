@@ -217,7 +217,7 @@ def generate_text(
             torch.manual_seed(sampling.seed)
         with suppress(_Finished), reaching(model, start.new_pictures):
             model.generate(
-                **_on_device(start.inputs, model), generation_config=config, streamer=sink
+                **on_device(start.inputs, model), generation_config=config, streamer=sink
             )
 
     with torch.inference_mode():
@@ -248,7 +248,7 @@ def generate_text(
     )
 
 
-def _on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
+def on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
     """Tensors where the model is; pixels in its number format, token ids as they are."""
     return {
         key: value.to(model.device, model.dtype if value.is_floating_point() else None)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -14,13 +15,13 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 from vlmcli import device as devices
 from vlmcli import hub, output
 from vlmcli.backends import Engine, Preview, Reader
-from vlmcli.backends.local import decode, processors, prompt, suits
+from vlmcli.backends.local import decode, likelihood, processors, prompt, suits
 from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.processors import Processor
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
-from vlmcli.messages import Chunk, Delta, Done, Message, Sampling
+from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Verdict
 from vlmcli.models import files, names
 from vlmcli.settings import Settings
 
@@ -50,16 +51,17 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:
-            try:
-                with busy:
-                    emit(Delta(""))  # perhaps nobody waits any more
-                    return decode.generate_text(model, processor, ready, sampling, emit, memory)
-            except (MemoryError, RuntimeError) as error:
-                if (known := _explained(error, ref, device)) is None:
-                    raise
-                raise known from error
+            with _explaining(ref, device), busy:
+                emit(Delta(""))  # perhaps nobody waits any more
+                return decode.generate_text(model, processor, ready, sampling, emit, memory)
 
         return decode.stream(run)
+
+    def affirm(conversation: Sequence[Message]) -> Verdict:
+        prompt.check_answers(processor)
+        ready = prompt.prepare(processor, conversation)
+        with _explaining(ref, device), busy:
+            return likelihood.affirm(model, processor, ready, memory)
 
     return Engine(
         model=ref.name,
@@ -72,6 +74,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         budget=partial(prompt.frame_budget, processor, ref.folder),
         preview=partial(_preview, processor),
         context_tokens=processor.context_tokens,
+        affirm=affirm,
     )
 
 
@@ -157,6 +160,17 @@ def _loader(ref: ModelRef, settings: Settings) -> Any:
             if loader.__name__ in own:
                 return loader
     return AutoModelForImageTextToText
+
+
+@contextmanager
+def _explaining(ref: ModelRef, device: Device) -> Iterator[None]:
+    """Raises what a failed answer means to the user."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if (known := _explained(error, ref, device)) is None:
+            raise
+        raise known from error
 
 
 def _explained(error: Exception, ref: ModelRef, device: Device) -> VlmError | None:

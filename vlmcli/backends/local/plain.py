@@ -18,17 +18,25 @@ class _Card:
 
     captions: dict[str, str]
     question: str = "{}"
+    answers: bool = True
 
 
 # Wording only, from the model cards; loading and running know no families. Any other family is a
 # captioner that takes the user's own words as they are.
 _CARDS = {
-    "florence2": _Card({"short": "<CAPTION>", "detailed": "<MORE_DETAILED_CAPTION>"}),
+    "florence2": _Card(
+        {"short": "<CAPTION>", "detailed": "<MORE_DETAILED_CAPTION>"}, answers=False
+    ),
     "paligemma": _Card({"short": "caption en", "detailed": "describe en"}, "answer en {}"),
     "blip-2": _Card({"short": ""}, "Question: {} Answer:"),
     "instructblip": _Card({"short": "A short image description:"}, "{}"),
 }
-_CAPTIONER = _Card({"short": ""})
+_CAPTIONER = _Card({"short": ""}, answers=False)
+
+
+def answers(processor: Processor) -> bool:
+    """Whether the family answers questions: what only describes takes one for a beginning."""
+    return _card(processor).answers
 
 
 def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
@@ -52,8 +60,12 @@ def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
     return checked(processor, text, inputs, len(images))
 
 
+def _card(processor: Processor) -> _Card:
+    return _CARDS.get(processor.config.model_type, _CAPTIONER)
+
+
 def _plain_text(processor: Processor, message: Message) -> str:
-    card = _CARDS.get(processor.config.model_type, _CAPTIONER)
+    card = _card(processor)
     texts = [part for part in message.content if isinstance(part, Text)]
     style = next((text.caption_style for text in texts if text.caption_style), "")
     if not style and processor.combined is None:

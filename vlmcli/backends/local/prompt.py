@@ -12,7 +12,7 @@ from vlmcli.backends import FrameBudget, ImagePreview
 from vlmcli.backends.local import chat, frames, plain
 from vlmcli.backends.local.inputs import Prompt
 from vlmcli.backends.local.processors import Processor
-from vlmcli.errors import InputError, VlmError
+from vlmcli.errors import InputError, ModelError, VlmError
 from vlmcli.messages import Image, Message, Text, Video, seen_of, user
 
 _ANSWER_TOKENS = 1024
@@ -30,6 +30,15 @@ def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
     if template is None:
         return plain.prepare(processor, conversation)
     return chat.prepare(processor, conversation, template)
+
+
+def check_answers(processor: Processor) -> None:
+    """Raises ModelError for a family that describes pictures and answers no questions."""
+    if chat.template_of(processor) is None and not plain.answers(processor):
+        raise ModelError(
+            f"{processor.name} describes pictures and answers no questions",
+            hint="take a model that chats, such as -m smolvlm",
+        )
 
 
 def frame_budget(processor: Processor, folder: Path) -> FrameBudget:
