@@ -88,6 +88,25 @@ def test_what_failed_is_tried_again_and_its_failure_goes(
     }
 
 
+def test_a_damaged_file_that_is_named_keeps_its_failure(
+    run: Run, tmp_path: Path, three: Path, fake_engine: FakeEngine
+) -> None:
+    out = tmp_path / "out.jsonl"
+    for _ in range(2):
+        assert run("caption", three / "0001.png", three / "0000.png", "-o", out)[0] == 3
+        assert ["error" in record for record in records(out)] == [True, False]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_prompt_of_odd_characters_is_known_again(
+    run: Run, tmp_path: Path, picture: Path, fake_engine: FakeEngine, form: str
+) -> None:
+    out = tmp_path / f"out.{form}"
+    odd = ["-p", 'What,\r\n"else"\x1b\x85\u202e?', "--stop", "\x9f\r", "-s", "ü\t"]
+    assert "1 done" in run("caption", picture, *odd, "-o", out)[2]
+    assert "1 skipped" in run("caption", picture, *odd, "-o", out)[2]
+
+
 def test_another_failure_takes_the_place_of_the_first(
     run: Run, tmp_path: Path, three: Path, fake_engine: FakeEngine
 ) -> None:
@@ -235,6 +254,11 @@ def test_a_list_names_the_pictures(
     code, printed, err = run("ask", "what?", "--each", "--files-from", "-", stdin=lines)
     assert code == 3 and len(printed.splitlines()) == 2 and "gone.png: no such file" in err
     assert run("caption", "--files0-from", "-", stdin=b"") == (0, "", "")
+    for more in ([], ["-o", tmp_path / "out.csv"]):
+        code, printed, err = run("caption", "--files-from", "nowhere", *more)
+        assert (code, printed, err) == (3, "", "vlm: nowhere: no such file or directory\n")
+    code, _, err = run("caption", "--files0-from", "-", stdin=b"a.png\n" * 300_000)
+    assert code == 2 and "--files0-from reads names that end with NUL, --files-from lines" in err
 
 
 def test_a_list_is_worked_through_as_it_comes(tmp_path: Path, picture: Path) -> None:

@@ -17,12 +17,12 @@ from typing import BinaryIO
 import filelock
 
 from vlmcli import output, transcript, writing
+from vlmcli.bulk import kinds
 from vlmcli.bulk.index import Index
-from vlmcli.bulk.records import LINES, ROWS, Form, Record, kind_of
+from vlmcli.bulk.records import BOM, LINES, ROWS, Form, Record
 from vlmcli.errors import OutputError, UsageError, shown
 from vlmcli.output.text import clean
 
-_BOM = b"\xef\xbb\xbf"  # editors and spreadsheets put it in front
 _PAGE = re.compile(r"#page=[1-9]\d*\Z")
 _NO_PLACE = re.compile(r"-\Z|[A-Za-z][A-Za-z0-9+.-]*:")  # a URL and such
 
@@ -38,11 +38,13 @@ class Question:
 
     @property
     def words(self) -> tuple[str, str]:
-        return self.prompt, json.dumps(self.settings, sort_keys=True)
+        # Cleaned, as a table keeps them.
+        settings = json.dumps(self.settings, sort_keys=True, ensure_ascii=False)
+        return clean(self.prompt), clean(settings)
 
     @property
     def key(self) -> tuple[str, ...]:
-        return (self.model, self.revision or "", *self.words)
+        return clean(self.model), self.revision or "", *self.words
 
 
 @dataclass(slots=True)
@@ -166,7 +168,7 @@ class Journal:
         head = self.form.head.encode()
         if not complete and head.startswith(block):
             return b""
-        if block.removeprefix(_BOM).strip() != head.strip():
+        if block.removeprefix(BOM).strip() != head.strip():
             raise transcript.unusable(self.path, "its columns are not those that vlm writes")
         return block
 
@@ -193,7 +195,7 @@ def opened(file: str) -> Iterator[Journal]:
     At the end, also of a run that was broken off, the file is whole. Raises UsageError and
     OutputError.
     """
-    kind, path = kind_of(file), Path(os.path.realpath(file))
+    kind, path = kinds.of_file(file), Path(os.path.realpath(file))
     finish: Callable[[], None] = _nothing_more
     if os.path.exists(path) and not path.is_file():  # noqa: PTH110 - Path's raises for a long name
         raise transcript.unusable(path, "it is no file")

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmcli import transcript, writing
+from vlmcli import output, transcript, writing
 from vlmcli.bulk.records import COLUMNS, LINES, Record, record_of, row_of
 from vlmcli.errors import UsageError
 
@@ -38,7 +38,8 @@ def pack(path: Path) -> None:
     lines, schema = lines_of(path), _schema()
     if not lines.exists():
         return
-    with lines.open("rb") as file, writing.replaced(path) as out:
+    status = output.status(f"writing {path.name}")
+    with status, lines.open("rb") as file, writing.replaced(path) as out:
         records = (LINES.read(block) for block, _ in LINES.blocks(file))
         rows = (row_of(record) for record in records if record is not None)
         with ParquetWriter(out, schema, compression="zstd") as writer:

@@ -6,16 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
-from vlmcli.errors import UsageError, shown
 from vlmcli.output.text import as_json, clean
 
 Record = Mapping[str, object]
-Kind = Literal["jsonl", "csv", "parquet"]
 
-KINDS: tuple[Kind, ...] = ("jsonl", "csv", "parquet")
 COLUMNS: Mapping[str, type] = {
     "file": str,
     "text": str,
@@ -41,18 +37,8 @@ COLUMNS: Mapping[str, type] = {
 }
 
 _BEGINNING = b'{"file": "'
-_BOM = b"\xef\xbb\xbf"  # editors and spreadsheets put it in front
+BOM = b"\xef\xbb\xbf"  # editors and spreadsheets put it in front
 csv.field_size_limit(2**31 - 1)  # its own limit is shorter than a long answer
-
-
-def kind_of(file: str) -> Kind:
-    """What the suffix of a file says that it holds. Raises UsageError for any other suffix."""
-    for kind in KINDS:
-        if file.lower().endswith(f".{kind}") and Path(file).stem:
-            return kind
-    raise UsageError(
-        f"-o {shown(file)}: the suffix names no form of it", hint="use .jsonl, .csv or .parquet"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +78,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
 
 def _read_line(block: bytes) -> Record | None:
     try:
-        record = json.loads(block.removeprefix(_BOM))
+        record = json.loads(block.removeprefix(BOM))
     except (ValueError, RecursionError):
         return None
     return record if is_ours(record) else None
@@ -102,9 +88,9 @@ def _mend_line(block: bytes) -> bytes | None:
     if _read_line(block) is not None:
         return block + b"\n"  # an editor left out the last line break, or a kill did
     with suppress(ValueError, RecursionError):
-        json.loads(block.removeprefix(_BOM))
+        json.loads(block.removeprefix(BOM))
         return None  # it does not break off
-    start = block.removeprefix(_BOM)[: len(_BEGINNING)]
+    start = block.removeprefix(BOM)[: len(_BEGINNING)]
     return b"" if _BEGINNING.startswith(start) else None
 
 

@@ -3,36 +3,24 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 from zlib import crc32
 
 from vlmcli import writing
 from vlmcli.bulk import xmp
 from vlmcli.bulk.index import Index
+from vlmcli.bulk.kinds import SidecarKind
 from vlmcli.bulk.records import Record
-from vlmcli.errors import InputError, UsageError, shown
+from vlmcli.errors import InputError, shown
 from vlmcli.formats import SUFFIXES
 from vlmcli.output.text import as_json, clean
 from vlmcli.sources import Source
-
-Kind = Literal["txt", "json", "xmp"]
-
-KINDS: tuple[Kind, ...] = ("txt", "json", "xmp")
-
-
-def kind_of(value: str) -> Kind:
-    """The kind of this name. Raises UsageError."""
-    for kind in KINDS:
-        if value == kind:
-            return kind
-    raise UsageError(f"--sidecar: no such kind: {shown(value)}", hint=", ".join(KINDS))
 
 
 @dataclass(slots=True)
 class Sidecars:
     """Those of one run; one that is there already stays, unless `force`."""
 
-    kind: Kind
+    kind: SidecarKind
     force: bool
     _index: Index = field(default_factory=Index)
 
@@ -101,7 +89,7 @@ class Sidecars:
             raise InputError(message, hint="mend or remove it") from error
 
 
-def sidecar_of(picture: Path, kind: Kind, page: int | None) -> Path:
+def sidecar_of(picture: Path, kind: SidecarKind, page: int | None) -> Path:
     """photo.jpg -> photo.txt; page 3 of doc.pdf -> doc.page3.txt.
 
     A suffix that is none of a picture's is a part of the name: IMG.0001 -> IMG.0001.txt.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from vlmcli.bulk import journal
 from vlmcli.bulk.journal import Journal, Question
+from vlmcli.bulk.kinds import SidecarKind
 from vlmcli.bulk.records import Record
-from vlmcli.bulk.sidecars import Kind, Sidecars
+from vlmcli.bulk.sidecars import Sidecars
 from vlmcli.sources import Source
 
 
@@ -97,7 +98,7 @@ class Store:
 
 
 @contextmanager
-def opened(file: str | None, sidecar: Kind | None, *, force: bool) -> Iterator[Store]:
+def opened(file: str | None, sidecar: SidecarKind | None, *, force: bool) -> Iterator[Store]:
     """Raises UsageError, OutputError; when it ends, the file is whole."""
     with ExitStack() as stack:
         lines = stack.enter_context(journal.opened(file)) if file is not None else None

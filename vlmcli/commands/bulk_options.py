@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlmcli.bulk import records, sidecars
+from vlmcli.bulk import kinds
 from vlmcli.errors import UsageError
 from vlmcli.inputs.arguments import Named
 
@@ -26,7 +26,7 @@ Sidecar = Annotated[
         "--sidecar",
         metavar="KIND",
         help="Answers beside each picture: txt, json or xmp.",
-        autocompletion=lambda: [*sidecars.KINDS],
+        autocompletion=lambda: [*kinds.SIDECARS],
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write sidecars that are there anew.")]
@@ -46,19 +46,19 @@ class Target:
     """Where the answers go: into a file, beside the pictures, or both."""
 
     file: str | None
-    sidecar: sidecars.Kind | None
+    sidecar: kinds.SidecarKind | None
     force: bool
 
 
 def target_of(file: str | None, sidecar: str | None, *, force: bool) -> Target | None:
     """Where the answers go; None to stdout. Raises UsageError."""
     if file is not None:
-        records.kind_of(file)
+        kinds.of_file(file)
     if force and sidecar is None:
         raise UsageError("--force is for --sidecar", hint="-o adds what is lacking")
     if file is None and sidecar is None:
         return None
-    return Target(file, sidecars.kind_of(sidecar) if sidecar is not None else None, force)
+    return Target(file, kinds.of_sidecar(sidecar) if sidecar is not None else None, force)
 
 
 def named_by(

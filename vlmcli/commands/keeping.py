@@ -39,7 +39,7 @@ def run_each(job: Job, named: Named, target: Target | None) -> ExitCode:
         ):
             bulk.run(named, kept)
     except (KeyboardInterrupt, VlmError):
-        if bulk.begun:
+        if bulk.done or bulk.skipped or bulk.failed:
             output.note(f"stopped: {bulk.counts}; the same command goes on from here")
         raise
     again = "; the same command tries them again" if bulk.failed else ""
@@ -58,11 +58,11 @@ class Bulk:
     done: int = 0
     skipped: int = 0
     failed: int = 0
-    begun: bool = False
     _question: Question = field(init=False)
     _engine: Engine | None = None
     _in_a_row: int = 0
     _told: bool = False
+    _sound: set[str] = field(default_factory=set)  # arguments of which nothing bad is known
 
     def __post_init__(self) -> None:
         prompt = "\n".join(asked(self.words, self.settings)[-1].texts)
@@ -73,20 +73,17 @@ class Bulk:
         return f"{self.done} done, {self.skipped} skipped, {self.failed} failed"
 
     def run(self, named: Named, kept: Store) -> None:
-        self.begun = True
-        nowhere: set[str] = set()
+        self._sound.update(named.files)
         with output.progress(None) as bar, counted(named, bar):
             for name, source in found(named):
                 before = self.failed
                 if isinstance(source, InputError):
-                    nowhere.add(name)
                     self._fail(kept, name, source)
                 else:
                     self._do(kept, name, source)
                 bar.advance(failed=self.failed > before)
-        for name in named.files:
-            if name not in nowhere:  # a folder, say, that could not be looked into the last time
-                kept.succeed(name, self._question)
+        for name in self._sound:  # a folder, say, that could not be looked into the last time
+            kept.succeed(name, self._question)
 
     def _do(self, kept: Store, name: str, source: Source) -> None:
         bad: set[str] = set()
@@ -158,6 +155,7 @@ class Bulk:
 
     def _fail(self, kept: Store, name: str, error: InputError) -> None:
         self.failed += 1
+        self._sound.discard(name)
         output.error(error)
         kept.fail(name, str(error), self._question)
 
