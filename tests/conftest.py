@@ -107,6 +107,7 @@ class FakeEngine:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     engine = FakeEngine()
     monkeypatch.setattr(backends, "load", engine.load)
+    monkeypatch.setattr(backends, "identify", lambda settings: ("fake", None))
     return engine
 
 

@@ -91,7 +91,7 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
         (["capton", "x.png"], "did you mean vlm caption?"),
         (["frobnicate"], "see vlm --help"),
         (["caption"], "Missing argument"),
-        (["caption", "--frob", "x.png"], "No such option: --frob; see vlm caption --help"),
+        (["caption", "--xyzzy", "x.png"], "No such option: --xyzzy; see vlm caption --help"),
         (["caption", "x.png", "--style", "haiku"], "haiku; short, detailed"),
         (["caption", "x.png", "-n", "0"], "--max-tokens: 0 is too small; at least 1"),
         (["caption", "x.png", "-t", "hot"], "--temperature: 'hot' is not a number"),

@@ -24,7 +24,8 @@ LAYERS = (
     "config output sources video hub device wording",
     "images",
     "models",
-    "configfile formats interrupts memory settings transcript web",  # of these hub, … are made
+    # Of these hub, … are made.
+    "configfile formats interrupts memory settings transcript web writing",
     "errors messages timecodes",
     "vlmcli",
 )
@@ -37,6 +38,7 @@ KEPT_TO = {
     "rich": ("output",),
     "huggingface_hub": ("hub",),
     "prompt_toolkit": ("chat",),
+    "pyarrow": ("bulk.parquet",),
 }
 
 Import = tuple[str, bool]  # the dotted name, and whether only a type checker sees it

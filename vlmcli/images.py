@@ -56,6 +56,19 @@ _pdfium_lock = RLock()  # pdfium crashes when two threads are in it
 _stderr_lock = RLock()
 
 
+def members(name: str, data: bytes, page: int | None = None) -> list[tuple[str, int | None]]:
+    """What `decode` gives, not decoded yet: the name of each, and the page that it is of a PDF.
+
+    Raises InputError.
+    """
+    if b"%PDF-" in data[:1024]:
+        stem = name.removesuffix(f"#page={page}")
+        return [(f"{stem}#page={n}", n) for n in _page_numbers(name, data, page)]
+    if page is not None:
+        raise InputError(f"{name}: only a PDF has pages")
+    return [(name, None)]
+
+
 def decode(name: str, data: bytes, *, max_pixels: int, page: int | None = None) -> Iterator[Image]:
     """The picture in `data`, or the pages of a PDF, each rendered when it is asked for.
 
@@ -63,13 +76,10 @@ def decode(name: str, data: bytes, *, max_pixels: int, page: int | None = None) 
     rendered smaller instead.
     """
     digest = sha256(data).hexdigest()
-    if b"%PDF-" in data[:1024]:
-        stem = name.removesuffix(f"#page={page}")
-        for number in _page_numbers(name, data, page):
-            yield Image(f"{stem}#page={number}", _render(name, data, number, max_pixels), digest)
-    elif page is not None:
-        raise InputError(f"{name}: only a PDF has pages")
-    else:
+    for member, number in members(name, data, page):
+        if number is not None:
+            yield Image(member, _render(name, data, number, max_pixels), digest)
+            continue
         with damage_reported(name):
             pixels = as_seen(_load(name, data, max_pixels))
         yield Image(name, pixels, digest)

@@ -143,15 +143,27 @@ def _pictures_in(folder: str, recursive: bool, seen: set[str]) -> Iterator[str |
             yield path
 
 
-def _listing(folder: str) -> list[tuple[str, bool, bool]]:
+def _listing(folder: str) -> Iterator[tuple[str, bool, bool]]:
     """(path, is a folder, is a file) of each member that is not hidden, sorted by path."""
+    names: list[str] = []  # of a million files: no more is kept of each
+    folders: set[str] = set()
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                (e.path, e.is_dir(), e.is_file()) for e in entries if not e.name.startswith(".")
-            )
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.add(entry.name)
+                elif not entry.is_file():
+                    continue
+                names.append(entry.name)
     except OSError as error:
         raise _unreadable(folder, error) from error
+    names.sort(reverse=True)
+    while names:
+        name = names.pop()
+        is_folder = name in folders
+        yield os.path.join(folder, name), is_folder, not is_folder  # noqa: PTH118
 
 
 def _starts_like_a_picture(path: str) -> bool:

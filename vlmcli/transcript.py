@@ -157,22 +157,23 @@ def resume(
                 file.truncate(end)
             return number
     except FileNotFoundError:
-        _check_folder(path)
+        check_folder(path)
         return 0
     except OSError as error:
-        raise _unusable(path, (error.strerror or str(error)).lower()) from error
+        raise unusable(path, (error.strerror or str(error)).lower()) from error
 
 
-def _check_folder(path: Path) -> None:
-    """Before the work, not after it: a file can be made there."""
+def check_folder(path: Path) -> None:
+    """Before the work, not after it: a file can be made there. Raises UsageError."""
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise _unusable(path, "there is no such folder")
+        raise unusable(path, "there is no such folder")
     if not os.access(folder, os.W_OK):
-        raise _unusable(path, "nothing may be written to that folder")
+        raise unusable(path, "nothing may be written to that folder")
 
 
-def _unusable(path: Path, why: str) -> UsageError:
+def unusable(path: Path, why: str) -> UsageError:
+    """The error for a file that -o names and that cannot be gone on with."""
     return UsageError(f"{shown(str(path))}: {why}", hint=_HINT)
 
 
@@ -194,7 +195,7 @@ class _Reading:
         for block, block_end, ended in blocks:
             if number == len(self.planned):
                 more = f"more windows than the {number} of this run" if number else "something"
-                raise _unusable(self.path, f"it holds {more} already")
+                raise unusable(self.path, f"it holds {more} already")
             check = self._check_record if self.form == "jsonl" else self._check_cue
             check(number + 1, block, ended)
             if ended:
@@ -226,7 +227,7 @@ class _Reading:
             if (record or key in said) and said.get(key) != value:
                 there, here = shown(f"{said.get(key)!r}"), shown(f"{value!r}")
                 message = f"{key} is {there} in its window {number} and {here} in this run"
-                raise _unusable(self.path, message)
+                raise unusable(self.path, message)
         planned_s = self.planned[number - 1]
         start, end = (said.get(key, time_s) for key, time_s in zip(_TIMES, planned_s, strict=True))
         if not _is_time(start) or not _is_time(end):
@@ -237,10 +238,10 @@ class _Reading:
         here = _times(self.form, *self.planned[number - 1])
         if there != here:
             message = f"its window {number} is {there}, and that of this run {here}"
-            raise _unusable(self.path, message)
+            raise unusable(self.path, message)
 
     def _strange(self, number: int) -> UsageError:
-        return _unusable(self.path, f"its entry {number} is not as vlm writes {NAMES[self.form]}")
+        return unusable(self.path, f"its entry {number} is not as vlm writes {NAMES[self.form]}")
 
 
 def _blocks(file: BinaryIO, *, by_lines: bool) -> Iterator[tuple[bytes, int, bool]]:

@@ -105,5 +105,11 @@ def read(settings: Settings) -> Reader:
     return reader
 
 
+def identify(settings: Settings) -> tuple[str, str | None]:
+    """`Engine.model` and `Engine.revision` of what `load` would load. Raises ModelError."""
+    model, revision = _backend("local").identify(settings)
+    return model, revision
+
+
 def _backend(name: str) -> "ModuleType":
     return importlib.import_module(BACKENDS[name])

@@ -5,9 +5,19 @@ from typing import Annotated
 
 import typer
 
+from vlmcli.commands.bulk_options import (
+    Files0From,
+    FilesFrom,
+    Force,
+    Output,
+    Sidecar,
+    named_by,
+    target_of,
+)
 from vlmcli.commands.options import DryRun, Recursive, app_of
 from vlmcli.errors import UsageError, shown
 from vlmcli.inputs.arguments import names_a_file
+from vlmcli.messages import Text
 
 EXAMPLE = 'for example: vlm ask chart.png "highest bar?"'
 
@@ -42,6 +52,14 @@ def ask(
             "--messages", metavar="FILE.json", help="A whole conversation as JSON; - is stdin."
         ),
     ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Ask about each picture alone, as vlm caption does.")
+    ] = False,
+    output: Output = None,
+    sidecar: Sidecar = None,
+    force: Force = False,
+    files0_from: Files0From = None,
+    files_from: FilesFrom = None,
     recursive: Recursive = False,
     dry_run: DryRun = False,
     flags: Mapping[str, object],
@@ -49,17 +67,34 @@ def ask(
     """Ask one question about one picture, or about several seen together.
 
     Example: vlm ask receipt.jpg "what is the total?"
+
+    Example: vlm ask -r receipts "what is the total?" --each -o totals.csv
     """
     from vlmcli import config
 
+    target = target_of(output, sidecar, force=force)
+    from_list = files0_from is not None or files_from is not None
+    if not each and (target or from_list):
+        raise UsageError("-o, --sidecar and lists are for an answer a picture", hint="add --each")
     settings = config.load(flags)
     if messages is None:
-        files, question = files_and_question(arguments or [], image or [], prompt)
-    elif arguments or image or prompt or recursive:
+        files, question = files_and_question(
+            arguments or [], image or [], prompt, from_list=from_list
+        )
+    elif arguments or image or prompt or recursive or each:
         raise UsageError(
             "--messages is the whole conversation",
-            hint="leave out files, -i, -p, -r and the question",
+            hint="leave out files, -i, -p, -r, --each and the question",
         )
+    if each:
+        from vlmcli.commands import keeping
+        from vlmcli.commands.captioning import Job
+
+        named = named_by(files, files0_from, files_from, recursive=recursive)
+        job = Job(settings, Text(question), dry_run=dry_run)
+        if failed := keeping.run_each(job, named, target):
+            raise typer.Exit(failed)
+        return
 
     from vlmcli import answers, backends
     from vlmcli.commands import asking
@@ -75,9 +110,16 @@ def ask(
 
 
 def files_and_question(
-    arguments: Sequence[str], attached: Sequence[str], prompt: str | None
+    arguments: Sequence[str],
+    attached: Sequence[str],
+    prompt: str | None,
+    *,
+    from_list: bool = False,
 ) -> tuple[list[str], str]:
-    """The pictures in order, and the question: `-p`, or else the last argument."""
+    """The pictures in order, and the question: `-p`, or else the last argument.
+
+    There has to be a picture unless they come `from_list`.
+    """
     if prompt is not None:
         files, question = [*arguments, *attached], prompt
     elif arguments:
@@ -88,7 +130,7 @@ def files_and_question(
         raise UsageError(
             f"the question comes last, and {shown(question)} is none", hint=f"or use -p; {EXAMPLE}"
         )
-    if not files:
+    if not files and not from_list:
         raise UsageError("no picture was given", hint=EXAMPLE)
     if not question.strip():
         raise UsageError("the question is empty", hint=EXAMPLE)

@@ -6,6 +6,15 @@ from typing import Annotated
 import typer
 
 from vlmcli import wording
+from vlmcli.commands.bulk_options import (
+    Files0From,
+    FilesFrom,
+    Force,
+    Output,
+    Sidecar,
+    named_by,
+    target_of,
+)
 from vlmcli.commands.options import DryRun, Recursive, app_of
 from vlmcli.errors import UsageError
 from vlmcli.messages import Text
@@ -14,9 +23,9 @@ from vlmcli.wording import CAPTION_STYLES
 
 def caption(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="FILES...", help="Image, folder, glob, PDF, URL, - or clip:."),
-    ],
+    ] = None,
     *,
     style: Annotated[
         str | None,
@@ -33,24 +42,35 @@ def caption(
         bool | None,
         typer.Option("-H/--no-filename", "--with-filename", help="The path before each caption."),
     ] = None,
+    output: Output = None,
+    sidecar: Sidecar = None,
+    force: Force = False,
+    files0_from: Files0From = None,
+    files_from: FilesFrom = None,
     dry_run: DryRun = False,
     flags: Mapping[str, object],
 ) -> None:
     """Caption each picture; several give a line each: path, tab, caption.
 
-    A picture that cannot be read is reported and passed over, and the exit code is 3.
+    A picture that cannot be read is reported and passed over, and the exit code is 3. With -o each
+    answer is on the disk at once; the same command again skips what is done and retries the rest.
 
     Example: vlm caption photo.jpg
+
+    Example: vlm caption -r photos -o captions.jsonl
     """
     from vlmcli import config
 
     words = words_of(style, prompt)
+    target = target_of(output, sidecar, force=force)
+    named = named_by(files or [], files0_from, files_from, recursive=recursive)
     settings = config.load(flags)
 
+    from vlmcli.commands import keeping
     from vlmcli.commands.captioning import Job
 
-    job = Job(settings, words, recursive=recursive, with_filename=with_filename, dry_run=dry_run)
-    if failed := job.run(files):
+    job = Job(settings, words, with_filename=with_filename, dry_run=dry_run)
+    if failed := keeping.run_each(job, named, target):
         raise typer.Exit(failed)
 
 

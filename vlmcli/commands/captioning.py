@@ -1,15 +1,22 @@
 """The loop of `vlm caption`: picture after picture, past the bad ones, with one model."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
-from vlmcli import answers, backends, messages, output, sources, wording
+from vlmcli import answers, backends, messages, output, wording
 from vlmcli.backends import Engine, Reader
 from vlmcli.errors import ExitCode, InputError
 from vlmcli.inputs import pictures
-from vlmcli.messages import Image, Text
+from vlmcli.inputs.arguments import Named
+from vlmcli.inputs.listing import counted, found
+from vlmcli.messages import Image, Message, Text
 from vlmcli.settings import Settings
 from vlmcli.sources import Source
+
+
+def asked(words: Text, settings: Settings, *seen: Image) -> list[Message]:
+    """The conversation that asks about a picture."""
+    return wording.instructed([messages.user(words, seen)], settings.system, settings.lang)
 
 
 @dataclass(slots=True)
@@ -18,34 +25,27 @@ class Job:
 
     settings: Settings
     words: Text
-    recursive: bool = False
     with_filename: bool | None = None
     dry_run: bool = False
     failures: int = field(default=0, init=False)
     _engine: Engine | None = field(default=None, init=False)
     _reader: Reader | None = field(default=None, init=False)
 
-    def run(self, files: Sequence[str]) -> ExitCode:
+    def run(self, named: Named) -> ExitCode:
         """Caption them all; INPUT if any failed. One file that is bad raises its InputError."""
-        found = list(self._find(files))
-        with output.progress(len(found)) as bar:
-            for name, source in found:
+        inputs = found(named)
+        first = list(islice(inputs, 2))
+        alone = [name for name, _ in first] == [*named.files]
+        count = 0
+        with output.progress(len(first) if len(first) < 2 else None) as bar, counted(named, bar):
+            for name, source in chain(first, inputs):
                 before = self.failures
-                self._caption_source(
-                    name, source, alone=[n for n, _ in found] == [*files] == [name]
-                )
+                self._caption_source(name, source, alone=alone and len(first) == 1)
                 bar.advance(failed=self.failures > before)
-        if self.failures and len(found) > 1:
-            output.warn(f"{self.failures} of {len(found)} failed")
+                count += 1
+        if self.failures and count > 1:
+            output.warn(f"{self.failures} of {count} failed")
         return ExitCode.INPUT if self.failures else ExitCode.OK
-
-    def _find(self, files: Sequence[str]) -> Iterator[tuple[str, Source | InputError]]:
-        for argument in files:
-            try:
-                for source in sources.find(argument, recursive=self.recursive):
-                    yield getattr(source, "name", argument), source
-            except InputError as error:
-                yield argument, error
 
     def _caption_source(self, name: str, source: Source | InputError, *, alone: bool) -> None:
         try:
@@ -62,9 +62,7 @@ class Job:
             output.error(error)
 
     def _caption(self, image: Image, *, alone: bool) -> None:
-        conversation = wording.instructed(
-            [messages.user(self.words, [image])], self.settings.system, self.settings.lang
-        )
+        conversation = asked(self.words, self.settings, image)
         if self.dry_run:
             self._reader = self._reader or backends.read(self.settings)
             answers.dry_run(self._reader, conversation, self.settings)

@@ -2,8 +2,10 @@
 
 import base64
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
 
 from vlmcli import images, sources
 from vlmcli.errors import InputError
@@ -12,11 +14,34 @@ from vlmcli.settings import Settings
 from vlmcli.sources import Source
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A picture whose bytes are here, not decoded yet; `page` is that of a PDF."""
+
+    name: str
+    sha256: str
+    page: int | None
+    decode: Callable[[], Image]
+
+
+def find(source: Source, settings: Settings) -> Iterator[Unread]:
+    """The pictures of one source: one, or the pages of a PDF. Raises InputError."""
+    data = _data(source, settings)
+    digest = sha256(data).hexdigest()
+
+    def decode(page: int | None) -> Image:
+        one = replace(source, page=page)
+        found = _decoded(one, data, settings)
+        placed = source.kind in ("path", "url")
+        return next(found if placed else _with_place(found, one, _as_uri(data)))
+
+    for name, page in images.members(source.name, data, source.page):
+        yield Unread(name, digest, page, partial(decode, page))
+
+
 def read(source: Source, settings: Settings) -> Iterator[Image]:
     """The pictures of one source: one, or the pages of a PDF."""
-    data = _data(source, settings)
-    found = _decoded(source, data, settings)
-    return found if source.kind in ("path", "url") else _with_place(found, source, _as_uri(data))
+    return (unread.decode() for unread in find(source, settings))
 
 
 def read_to_keep(source: Source, settings: Settings) -> Iterator[Image]:

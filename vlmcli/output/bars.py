@@ -55,6 +55,8 @@ class Rate(ProgressColumn):
 class Bar(LiveFooter):
     """Count, total, bar, rate, time left, and the number of failures if there are any."""
 
+    visible = True
+
     def __init__(self, total: int | None, screen: Console) -> None:
         self._progress = Progress(
             MofNCompleteColumn(),
@@ -67,6 +69,9 @@ class Bar(LiveFooter):
         self._task = self._progress.add_task("", total=total, failures="")
         self._failed = 0
         super().__init__(self._progress, screen)
+
+    def expect(self, total: int) -> None:
+        self._progress.update(self._task, total=total)
 
     def advance(self, failed: bool = False) -> None:
         self._failed += failed

@@ -10,7 +10,11 @@ from vlmcli.output.text import fold
 
 
 class Meter(Protocol):
-    """Counts what is done, and what of it failed."""
+    """Counts what is done, and what of it failed; `visible` is whether anyone can see it."""
+
+    visible: bool
+
+    def expect(self, total: int) -> None: ...
 
     def advance(self, failed: bool = False) -> None: ...
 
@@ -18,13 +22,18 @@ class Meter(Protocol):
 class Unseen:
     """A meter where there is no terminal."""
 
+    visible = False
+
+    def expect(self, total: int) -> None:
+        pass
+
     def advance(self, failed: bool = False) -> None:
         pass
 
 
 @contextmanager
 def progress(total: int | None) -> Iterator[Meter]:
-    """A bar on stderr while many inputs are worked through; `total` is None if it is not known.
+    """A bar on stderr while many inputs are worked through; `total` is None if it is not known yet.
 
     One input has none: its answer is on the screen already.
     """

@@ -78,6 +78,12 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
     )
 
 
+def identify(settings: Settings) -> tuple[str, str | None]:
+    """The name and the commit of the model that the settings name, without its weights."""
+    ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
+    return ref.name, ref.revision
+
+
 def read(settings: Settings) -> Reader:
     """The model's processor, without its weights."""
     ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)

@@ -1,0 +1,75 @@
+"""Files that are written whole or not at all, and are on the disk for good once they are there."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from vlmcli.errors import OutputError, shown
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path`, and its rights, when the block ends.
+
+    What was there stays if the block fails. Raises OutputError if it cannot be written.
+    """
+    with _beside(path) as temporary:
+        with temporary.open("xb") as file:
+            yield file
+            _to_disk(file)
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+
+
+@contextmanager
+def created(path: Path) -> Iterator[BinaryIO]:
+    """As `replaced`, where nothing is yet. Raises FileExistsError if something came there."""
+    with _beside(path) as temporary:
+        with temporary.open("xb") as file:
+            yield file
+            _to_disk(file)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if os.path.lexists(path):
+                raise FileExistsError(path) from None
+            temporary.replace(path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    # Not made of the name of `path`, which may be as long as a name can be.
+    temporary = path.with_name(f".vlm-{secrets.token_hex(8)}")
+    try:
+        yield temporary
+        _folder_to_disk(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"{shown(str(path))} cannot be written", hint=reason) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """So that the name, too, outlives a power cut; not every system can do that to a folder."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
