@@ -191,6 +191,15 @@ def test_r_goes_into_sub_folders_and_alone_looks_through_this_one(
     assert run("grep", "-rc", DOG, "deep")[1] == "1\n"
 
 
+def test_the_pictures_can_come_from_a_list(run: Run, dogs: list[str]) -> None:
+    listed = "".join(f"{name}\0" for name in dogs).encode()
+    named = run("grep", "a dog", *dogs)
+    assert named[0] == 0 and named[1]
+    assert run("grep", "a dog", "--files0-from", "-", stdin=listed) == named
+    code, _, err = run("grep", "a dog", "--files0-from", "-", *dogs)
+    assert code == 2 and "both name pictures" in err
+
+
 def test_stdin_is_a_picture(run: Run, picture: Path, fake_engine: FakeEngine) -> None:
     fake_engine.chances = {"-": (0.9, 0.1)}
     assert run("grep", DOG, "-", stdin=picture.read_bytes()) == (0, "-\n", "")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vlmcli.commands.bulk_options import Files0From, FilesFrom, named_by
 from vlmcli.commands.options import Recursive, app_of
 from vlmcli.errors import InputError, UsageError, shown
 from vlmcli.inputs.arguments import names_a_file
@@ -89,6 +90,8 @@ def grep(
     null: Annotated[
         bool, typer.Option("-0", "-Z", "--null", help="A NUL after each name, for xargs -0.")
     ] = False,
+    files0_from: Files0From = None,
+    files_from: FilesFrom = None,
     recursive: Recursive = False,
     threshold: Annotated[
         str,
@@ -114,8 +117,11 @@ def grep(
 
     settings = config.load(flags)
     statements, files = statements_and_files(arguments or [], statement or [], statements_from)
-    if not files and not recursive:
+    from_list = files0_from is not None or files_from is not None
+    if not files and not recursive and not from_list:
         raise UsageError("no picture was given", hint=f"{EXAMPLE}; - is stdin, -r this folder")
+    here = [] if files or from_list else ["."]
+    named = named_by(files or here, files0_from, files_from, recursive=recursive)
     if files_with and files_without:
         raise UsageError("-l and -L are opposites", hint="give one of the two")
     least, enough = _threshold(threshold), _most(most)
@@ -125,7 +131,7 @@ def grep(
     unit: Unit = "file" if files_with else "file without" if files_without else "picture"
     wanted = Wanted(statements, least, unit, invert=invert, most=enough)
     show = Show(quiet=quiet, count=count, scores=scores, null=null, messages=not no_messages)
-    if code := Job(settings, wanted, show).run(files or ["."], recursive=recursive):
+    if code := Job(settings, wanted, show).run(named):
         raise typer.Exit(code)
 
 

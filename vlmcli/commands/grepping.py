@@ -1,14 +1,15 @@
 """The loop of `vlm grep`: picture after picture, past the bad ones, with one model."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vlmcli import answers, messages, output, sources, wording
+from vlmcli import answers, messages, output, wording
 from vlmcli.backends import Engine
 from vlmcli.errors import ExitCode, InputError, ModelError
 from vlmcli.inputs import pictures
+from vlmcli.inputs.arguments import Named
+from vlmcli.inputs.listing import counted, found
 from vlmcli.messages import Answer, Image, Message, Verdict
 from vlmcli.settings import Settings
 from vlmcli.sources import Source
@@ -57,12 +58,12 @@ class Job:
     _warned: bool = field(default=False, init=False)
     _engine: Engine | None = field(default=None, init=False)
 
-    def run(self, files: Sequence[str], *, recursive: bool) -> ExitCode:
+    def run(self, named: Named) -> ExitCode:
         """Look through them all, or until enough is found: OK, NOTHING_FOUND, or INPUT if one could
         not be read."""
-        with output.progress(_how_many(files)) as bar:
-            found = _sources(files, recursive=recursive)
-            while not self._enough and (one := next(found, None)):
+        with output.progress(None) as bar, counted(named, bar):
+            inputs = found(named)
+            while not self._enough and (one := next(inputs, None)):
                 before = self._failures
                 self._search(*one)
                 bar.advance(failed=self._failures > before)
@@ -178,21 +179,6 @@ def question_of(statement: str) -> str:
     words = statement.strip()
     is_question = words.endswith(("?", "？"))  # the wide one is of Chinese and Japanese
     return words if is_question else wording.shows(words)
-
-
-def _how_many(files: Sequence[str]) -> int | None:
-    """How many inputs there will be, if that can be told without listing a folder."""
-    return len(files) if all(os.path.isfile(file) for file in files) else None  # noqa: PTH113
-
-
-def _sources(files: Sequence[str], *, recursive: bool) -> Iterator[tuple[str, Source | InputError]]:
-    """Each source with its name, or what is wrong with it; one after the other, as it is found."""
-    for argument in files:
-        try:
-            for source in sources.find(argument, recursive=recursive):
-                yield getattr(source, "name", argument), source
-        except InputError as error:
-            yield argument, error
 
 
 def _record(
