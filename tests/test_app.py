@@ -69,6 +69,8 @@ def test_a_command_that_answers_takes_every_setting(run: Run, command: str) -> N
         ["caption", "x.png", "--top-k", "many"],
         ["caption", "x.png", "--top-k", "-1"],
         ["caption", "--style", "x", "y"],
+        ["caption", "x.png", "-T", "none"],
+        ["prompts"],
     ],
     ids=" ".join,
 )

@@ -23,8 +23,9 @@ LAYERS = (
     "bulk wire index training inputs",
     "config output sources video hub device wording",
     "images",
-    "models",
-    "configfile formats interrupts memory settings transcript web",  # of these hub, … are made
+    "models prompts",
+    # of these hub, … are made
+    "configfile formats interrupts memory settings transcript web",
     "errors messages timecodes",
     "vlmcli",
 )

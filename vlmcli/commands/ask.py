@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vlmcli.commands.options import DryRun, Recursive, app_of
+from vlmcli import prompts
+from vlmcli.commands.options import DryRun, Recursive, Template, Variables, app_of
 from vlmcli.errors import UsageError, shown
 from vlmcli.inputs.arguments import names_a_file
 
@@ -36,6 +37,8 @@ def ask(
         str | None,
         typer.Option("-p", "--prompt", help="The question; all arguments are then pictures."),
     ] = None,
+    template: Template = None,
+    variables: Variables = None,
     messages: Annotated[
         str | None,
         typer.Option(
@@ -53,12 +56,13 @@ def ask(
     from vlmcli import config
 
     settings = config.load(flags)
+    prompt = prompts.asked(prompt, template, variables or ())
     if messages is None:
         files, question = files_and_question(arguments or [], image or [], prompt)
     elif arguments or image or prompt or recursive:
         raise UsageError(
             "--messages is the whole conversation",
-            hint="leave out files, -i, -p, -r and the question",
+            hint="leave out files, -i, -p, -T, -r and the question",
         )
 
     from vlmcli import answers, backends
@@ -75,7 +79,7 @@ def ask(
 
 
 def files_and_question(
-    arguments: Sequence[str], attached: Sequence[str], prompt: str | None
+    arguments: Sequence[str], attached: Sequence[str], prompt: str | None, example: str = EXAMPLE
 ) -> tuple[list[str], str]:
     """The pictures in order, and the question: `-p`, or else the last argument."""
     if prompt is not None:
@@ -83,15 +87,15 @@ def files_and_question(
     elif arguments:
         files, question = [*arguments[:-1], *attached], arguments[-1]
     else:
-        raise UsageError("no question was asked", hint=EXAMPLE)
+        raise UsageError("no question was asked", hint=example)
     if prompt is None and names_a_file(question):
         raise UsageError(
-            f"the question comes last, and {shown(question)} is none", hint=f"or use -p; {EXAMPLE}"
+            f"the question comes last, and {shown(question)} is none", hint=f"or use -p; {example}"
         )
     if not files:
-        raise UsageError("no picture was given", hint=EXAMPLE)
+        raise UsageError("no picture was given", hint=example)
     if not question.strip():
-        raise UsageError("the question is empty", hint=EXAMPLE)
+        raise UsageError("the question is empty", hint=example)
     return files, question
 
 

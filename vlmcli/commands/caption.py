@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vlmcli import wording
-from vlmcli.commands.options import DryRun, Recursive, app_of
+from vlmcli import prompts, wording
+from vlmcli.commands.options import DryRun, Recursive, Template, Variables, app_of
 from vlmcli.errors import UsageError
 from vlmcli.messages import Text
 from vlmcli.wording import CAPTION_STYLES
@@ -28,6 +28,8 @@ def caption(
     prompt: Annotated[
         str | None, typer.Option("-p", "--prompt", help="Your own words instead of a style.")
     ] = None,
+    template: Template = None,
+    variables: Variables = None,
     recursive: Recursive = False,
     with_filename: Annotated[
         bool | None,
@@ -44,7 +46,9 @@ def caption(
     """
     from vlmcli import config
 
-    words = words_of(style, prompt)
+    if template is not None and style is not None:
+        raise UsageError("-T replaces --style", hint="give one of the two")
+    words = words_of(style, prompts.asked(prompt, template, variables or ()))
     settings = config.load(flags)
 
     from vlmcli.commands.captioning import Job

@@ -5,6 +5,7 @@ Nothing here keeps a stream: `sys.stdout` and `sys.stderr` are looked up at each
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from vlmcli.errors import VlmError
 from vlmcli.messages import Done
@@ -34,6 +35,7 @@ __all__ = [
     "error",
     "facts",
     "note",
+    "path",
     "plain",
     "progress",
     "record",
@@ -85,6 +87,12 @@ def caption_line(name: str, text: str) -> None:
     else:
         write_path(sys.stdout, name)
         write(sys.stdout, f"\t{fold(text)}\n")
+
+
+def path(path: Path) -> None:
+    """Print the name of a file on stdout, with the exact bytes that it has on the disk."""
+    write_path(sys.stdout, str(path))
+    write(sys.stdout, "\n")
 
 
 def error(error: VlmError) -> None:
