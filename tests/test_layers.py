@@ -19,7 +19,7 @@ LAYERS = (
     "server builtin",
     "chat",
     "answers diagnosis management",
-    "backends",
+    "backends records",
     "bulk wire index training inputs",
     "config output sources video hub device wording",
     "images",

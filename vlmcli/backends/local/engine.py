@@ -1,8 +1,8 @@
 """Load a model from the Hub's cache or a folder, and answer with it."""
 
 import json
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -72,7 +72,14 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         budget=partial(prompt.frame_budget, processor, ref.folder),
         preview=partial(_preview, processor),
         context_tokens=processor.context_tokens,
+        fingerprint=_fingerprint(ref, settings) if ref.revision is None else None,
+        packages=("torch", "torchvision", "transformers"),
     )
+
+
+def _fingerprint(ref: ModelRef, settings: Settings) -> Callable[[], str]:
+    need = hub.Need(True, settings.allow_pickle, settings.trust_remote_code)
+    return cache(partial(files.fingerprint, ref.folder, need))
 
 
 def read(settings: Settings) -> Reader:
