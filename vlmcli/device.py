@@ -1,5 +1,6 @@
 """Which accelerator, in which number format, with how much memory, and why."""
 
+import gc
 import os
 import shutil
 from dataclasses import dataclass
@@ -156,6 +157,14 @@ def total_bytes(name: str) -> int:
     if kind == "xpu":
         return int(torch.xpu.mem_get_info(name)[1])
     return memory.main_total_bytes()
+
+
+def release() -> None:
+    """Free what no model needs any more, on every accelerator, for the next one to have."""
+    gc.collect()
+    for kind in (torch.cuda, torch.xpu, torch.mps):
+        if kind.is_available():
+            kind.empty_cache()
 
 
 def check_computes(device: Device) -> None:

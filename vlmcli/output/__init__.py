@@ -10,6 +10,7 @@ from pathlib import Path
 from vlmcli.errors import VlmError
 from vlmcli.messages import Done
 from vlmcli.output.abilities import Abilities, abilities
+from vlmcli.output.changes import changes
 from vlmcli.output.downloads import downloads, size
 from vlmcli.output.footer import Meter, progress, status
 from vlmcli.output.pictures import show_picture, show_thumbnail
@@ -29,6 +30,7 @@ __all__ = [
     "ago",
     "aside",
     "caption_line",
+    "changes",
     "clean",
     "document",
     "downloads",
