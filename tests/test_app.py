@@ -71,6 +71,7 @@ def test_a_command_that_answers_takes_every_setting(run: Run, command: str) -> N
         ["caption", "--style", "x", "y"],
         ["caption", "x.png", "-T", "none"],
         ["prompts"],
+        ["compare", "-m", "a", "x.png", "what?"],
         ["replay"],
     ],
     ids=" ".join,

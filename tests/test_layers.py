@@ -25,7 +25,7 @@ LAYERS = (
     "images",
     "models prompts",
     # of these hub, … are made
-    "configfile formats interrupts memory settings transcript web",
+    "apart configfile formats interrupts memory settings transcript web",
     "errors messages timecodes",
     "vlmcli",
 )

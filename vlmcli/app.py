@@ -23,6 +23,7 @@ COMMANDS = {
     "ask": ("vlmcli.commands.ask", "Answer a question about one picture, or several together."),
     "video": ("vlmcli.commands.video", "Describe a clip, or answer a question about it."),
     "chat": ("vlmcli.commands.chat", "Talk about pictures; more can join at any turn."),
+    "compare": ("vlmcli.commands.compare", "Ask several models the same, side by side."),
     "replay": ("vlmcli.commands.replay", "Repeat answers from their JSON records."),
     "prompts": ("vlmcli.commands.prompts", "Save prompts under names, for -T."),
     "models": ("vlmcli.commands.models", "The models on this machine: list, fetch, show, remove."),

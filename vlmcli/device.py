@@ -167,6 +167,20 @@ def release() -> None:
             kind.empty_cache()
 
 
+def peak_bytes(name: str) -> int | None:
+    """The most memory that this process had in tensors on an accelerator; None of main memory.
+
+    Apple's GPU keeps no such count: it is what the process holds of it now, which never shrinks by
+    itself.
+    """
+    kind = name.partition(":")[0]
+    if kind == "cuda":
+        return int(torch.cuda.max_memory_allocated(name))
+    if kind == "xpu":
+        return int(torch.xpu.max_memory_allocated(name))
+    return int(torch.mps.driver_allocated_memory()) if kind == "mps" else None
+
+
 def check_computes(device: Device) -> None:
     """Raise DeviceError if the device cannot so much as multiply two small matrices."""
     try:

@@ -103,6 +103,11 @@ def load(settings: Settings) -> Engine:
     return engine
 
 
+def start() -> None:
+    """Import what models run on, which takes seconds, before something is timed."""
+    _backend("local")
+
+
 def read(settings: Settings) -> Reader:
     """The model that the settings name, without its weights. Raises ModelError."""
     reader: Reader = _backend("local").read(settings)

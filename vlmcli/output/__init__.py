@@ -15,6 +15,7 @@ from vlmcli.output.downloads import downloads, size
 from vlmcli.output.footer import Meter, progress, status
 from vlmcli.output.pictures import show_picture, show_thumbnail
 from vlmcli.output.report import Finding, State, report
+from vlmcli.output.sides import Side, side_by_side
 from vlmcli.output.streaming import DimPrinter, PlainPrinter, stream
 from vlmcli.output.table import Column, ago, facts, row, table
 from vlmcli.output.terminal import encoding, styled, write, write_path
@@ -25,6 +26,7 @@ __all__ = [
     "Column",
     "Finding",
     "Meter",
+    "Side",
     "State",
     "abilities",
     "ago",
@@ -45,6 +47,7 @@ __all__ = [
     "row",
     "show_picture",
     "show_thumbnail",
+    "side_by_side",
     "size",
     "stats",
     "status",
