@@ -71,6 +71,10 @@ def test_a_command_that_answers_takes_every_setting(run: Run, command: str) -> N
         ["caption", "--style", "x", "y"],
         ["grep"],
         ["grep", "a dog", "x.png", "-m", "smolvlm"],
+        ["caption", "x.png", "-T", "none"],
+        ["prompts"],
+        ["compare", "-m", "a", "x.png", "what?"],
+        ["replay"],
     ],
     ids=" ".join,
 )

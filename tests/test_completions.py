@@ -38,7 +38,8 @@ def completed(words: str, home: Path) -> list[str]:
 
 def test_commands_options_and_styles_complete(tmp_path: Path) -> None:
     assert completed("vlm ca", tmp_path) == ["caption"]
-    assert completed("vlm caption --te", tmp_path) == ["--temperature", "--temp"]
+    found = completed("vlm caption --te", tmp_path)
+    assert found == ["--template", "--temperature", "--temp"]
     assert "detailed" in completed("vlm caption --style ", tmp_path)
 
 

@@ -19,13 +19,13 @@ LAYERS = (
     "server builtin",
     "chat",
     "answers diagnosis management",
-    "backends",
+    "backends records",
     "bulk wire index training inputs",
     "config output sources video hub device wording",
     "images",
-    "models",
+    "models prompts",
     # Of these hub, … are made.
-    "configfile formats interrupts memory settings transcript web writing",
+    "apart configfile formats interrupts memory settings transcript web writing",
     "errors messages timecodes",
     "vlmcli",
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vlmcli import __version__, backends, output, wire
+from vlmcli import __version__, backends, output, records, wire
 from vlmcli.backends import Engine, ImagePreview, Reader
 from vlmcli.messages import Answer, Delta, Done, Image, Message, Thought, Video, seen_of, videos_of
 from vlmcli.settings import Settings
@@ -68,7 +68,7 @@ def record(
 ) -> dict[str, object]:
     """What `--json` says of an answer; about several images or clips seen together, lists."""
     seen, videos, done = seen_of(conversation), videos_of(conversation), answer.done
-    images = [one for one in seen if isinstance(one, Image)]
+    chosen = settings.answering | ({"seed": done.seed} if done.seed is not None else {})
     fields: dict[str, object] = {
         "file": _each(seen, "name"),
         "text": answer.text,
@@ -76,11 +76,13 @@ def record(
         "finish_reason": done.reason,
         "model": engine.model,
         "revision": engine.revision,
+        **({"fingerprint": engine.fingerprint()} if engine.fingerprint else {}),
         "prompt": "\n".join(conversation[-1].texts),
-        **({"settings": settings.answering} if settings.answering else {}),
+        **records.beyond_prompt(conversation, settings.system),
+        **({"settings": chosen} if chosen else {}),
         "width": _each(seen, "width"),
         "height": _each(seen, "height"),
-        **({"sha256": _each(images, "sha256")} if images else {}),
+        **({"sha256": _each(seen, "sha256")} if seen else {}),
         **({"clips": [_clip(video) for video in videos]} if videos else {}),
         "image_tokens": done.image_tokens,
         "prompt_tokens": done.prompt_tokens,
@@ -91,6 +93,7 @@ def record(
         "device": engine.device,
         "dtype": engine.dtype,
         "version": __version__,
+        "versions": records.versions(engine.packages, seen),
     }
     return fields | ({"note": engine.note} if engine.note else {})
 
@@ -105,7 +108,7 @@ def _clip(video: Video) -> dict[str, object]:
     return {
         "file": video.name,
         "duration": round(video.duration_s, 3),
-        "frames": [round(time_s, 3) for time_s in video.times_s],
+        "frames": list(video.times_s),  # in full: at a rounded time another frame may be shown
     }
 
 

@@ -24,6 +24,9 @@ COMMANDS = {
     "video": ("vlmcli.commands.video", "Describe a clip, or answer a question about it."),
     "chat": ("vlmcli.commands.chat", "Talk about pictures; more can join at any turn."),
     "grep": ("vlmcli.commands.grep", "Print the pictures of which a statement is true."),
+    "compare": ("vlmcli.commands.compare", "Ask several models the same, side by side."),
+    "replay": ("vlmcli.commands.replay", "Repeat answers from their JSON records."),
+    "prompts": ("vlmcli.commands.prompts", "Save prompts under names, for -T."),
     "models": ("vlmcli.commands.models", "The models on this machine: list, fetch, show, remove."),
     "doctor": ("vlmcli.commands.doctor", "Say what works on this machine and what does not."),
 }

@@ -72,7 +72,7 @@ def put(name: str, value: str, *, table: str = "") -> None:
         document[table] = tomlkit.table()
     place = document[table] if table else document
     place[name] = value
-    _write(document)
+    replace_file(path(), document.as_string().encode())
 
 
 def drop(name: str, *, table: str = "") -> bool:
@@ -86,7 +86,7 @@ def drop(name: str, *, table: str = "") -> bool:
     del place[name]
     if table and not place:
         del document[table]
-    _write(document)
+    replace_file(path(), document.as_string().encode())
     return True
 
 
@@ -105,16 +105,18 @@ def _parse() -> "TOMLDocument":
         raise UsageError(f"{file}: {error.strerror}", hint="mend or remove it") from error
 
 
-def _write(document: "TOMLDocument") -> None:
-    """The whole file or nothing of it, with the rights it had; a link stays a link."""
-    file = path()
+def replace_file(file: Path, data: bytes) -> None:
+    """Write the whole file or nothing of it, with the rights it had; a link stays a link.
+
+    A new one is the user's alone. Raises OutputError.
+    """
     try:
         real = file.resolve()
         real.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
         try:
             with os.fdopen(handle, "wb") as out:
-                out.write(document.as_string().encode())
+                out.write(data)
             with suppress(FileNotFoundError):
                 Path(temporary).chmod(stat.S_IMODE(real.stat().st_mode))
             Path(temporary).replace(real)

@@ -1,5 +1,6 @@
 """Which accelerator, in which number format, with how much memory, and why."""
 
+import gc
 import os
 import shutil
 from dataclasses import dataclass
@@ -156,6 +157,28 @@ def total_bytes(name: str) -> int:
     if kind == "xpu":
         return int(torch.xpu.mem_get_info(name)[1])
     return memory.main_total_bytes()
+
+
+def release() -> None:
+    """Free what no model needs any more, on every accelerator, for the next one to have."""
+    gc.collect()
+    for kind in (torch.cuda, torch.xpu, torch.mps):
+        if kind.is_available():
+            kind.empty_cache()
+
+
+def peak_bytes(name: str) -> int | None:
+    """The most memory that this process had in tensors on an accelerator; None of main memory.
+
+    Apple's GPU keeps no such count: it is what the process holds of it now, which never shrinks by
+    itself.
+    """
+    kind = name.partition(":")[0]
+    if kind == "cuda":
+        return int(torch.cuda.max_memory_allocated(name))
+    if kind == "xpu":
+        return int(torch.xpu.max_memory_allocated(name))
+    return int(torch.mps.driver_allocated_memory()) if kind == "mps" else None
 
 
 def check_computes(device: Device) -> None:

@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     """What `vlm` tells the shell."""
 
     OK = 0
-    NOTHING_FOUND = 1  # as grep says it; no error
+    NEGATIVE = 1  # as grep and diff say it: nothing found, something differs; no error
     USAGE = 2
     INPUT = 3
     MODEL = 4

@@ -36,7 +36,7 @@ goes before the variable, and the variable before the file.
 """
 _EXIT_STATUS: Mapping[ExitCode, str] = {
     ExitCode.OK: "Done; for vlm grep, something was found.",
-    ExitCode.NOTHING_FOUND: "vlm grep found nothing.",
+    ExitCode.NEGATIVE: "vlm grep found nothing; a text of vlm replay is not the same.",
     ExitCode.USAGE: "Usage: a flag or value is wrong.",
     ExitCode.INPUT: "An input is missing, unreadable or too large (of many: some failed, the rest"
     " are done).",

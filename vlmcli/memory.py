@@ -6,6 +6,7 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -56,6 +57,21 @@ def main_total_bytes() -> int:
     import psutil
 
     return min(int(psutil.virtual_memory().total), _container_bytes())
+
+
+def peak_bytes() -> int:
+    """The most main memory that this process had at once, with what it shares with others."""
+    with suppress(OSError, LookupError):
+        # Of Linux. ru_maxrss begins with what the process had before it became this program.
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _container_bytes() -> int:

@@ -52,13 +52,15 @@ class Image:
 class Video:
     """Frames of one clip in the order of time, each as an Image is, and of one size.
 
-    `times_s` are those of the frames, `duration_s` is that of the whole clip, in seconds.
+    `times_s` are those of the frames, `duration_s` is that of the whole clip, in seconds. `sha256`
+    (hex) is of the file; "" where no record is made of the answer.
     """
 
     name: str
     frames: tuple["Pixels", ...]
     times_s: tuple[float, ...]
     duration_s: float
+    sha256: str = ""
 
     @property
     def width(self) -> int:
@@ -158,7 +160,7 @@ class Done:
 
     `image_tokens` is None for the families whose pictures take no place in the prompt (BLIP, GIT).
     `cached_tokens` of the prompt were read for an earlier turn and not again; `new_tokens` counts
-    the thoughts too.
+    the thoughts too. `seed` is what repeats the answer, if its tokens were drawn at random.
     """
 
     reason: FinishReason
@@ -168,6 +170,7 @@ class Done:
     seconds_to_first_token: float
     seconds: float
     cached_tokens: int = 0
+    seed: int | None = None
 
 
 Chunk = Delta | Thought | Done

@@ -1,6 +1,7 @@
 """The JSON form of a conversation <-> Message: the Hub's chat format, and OpenAI's image_url."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast, get_args
 
 from vlmcli.errors import InputError
@@ -21,6 +22,15 @@ def to_json(conversation: Sequence[Message]) -> list[dict[str, Any]]:
         {"role": message.role, "content": [_part_to_json(part) for part in message.content]}
         for message in conversation
     ]
+
+
+def to_named_json(conversation: Sequence[Message]) -> list[dict[str, Any]]:
+    """As `to_json`, images by what the user called them: what came from no file stays outside."""
+    return to_json([replace(message, content=_named(message.content)) for message in conversation])
+
+
+def _named(content: Sequence[Part]) -> tuple[Part, ...]:
+    return tuple(replace(part, again="") if isinstance(part, Image) else part for part in content)
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:

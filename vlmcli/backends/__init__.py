@@ -60,7 +60,9 @@ class Engine:
     `preview` shows what `generate` would give the model, which reads at most `context_tokens`, its
     answer among them; both are None where a backend cannot tell. `affirm` reads whether a model
     would answer yes or no from its own next-token probabilities, `choose` which of some texts it
-    would answer; both are None where a backend cannot.
+    would answer; both are None where a backend cannot. `fingerprint` tells the files of a model
+    without a revision from all others; `packages` names those of Python whose versions its answers
+    may depend on.
     """
 
     model: str
@@ -75,6 +77,8 @@ class Engine:
     context_tokens: int | None = None
     affirm: Callable[[Sequence[Message]], Verdict] | None = None
     choose: Callable[[Sequence[Message], Sequence[str]], Chosen] | None = None
+    fingerprint: Callable[[], str] | None = None
+    packages: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -97,6 +101,11 @@ def load(settings: Settings) -> Engine:
         backend = _backend("local")
     engine: Engine = backend.load(settings)
     return engine
+
+
+def start() -> None:
+    """Import what models run on, which takes seconds, before something is timed."""
+    _backend("local")
 
 
 def read(settings: Settings) -> Reader:

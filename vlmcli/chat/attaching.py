@@ -1,7 +1,6 @@
 """What is named in a chat -> pictures and clips, and what they are and cost in one line."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 from vlmcli import messages, output, video
 from vlmcli.backends import Engine
 from vlmcli.chat.conversation import Seen
-from vlmcli.errors import InputError, UsageError, shown
+from vlmcli.errors import UsageError, shown
 from vlmcli.formats import CLIP_SUFFIXES, HEAD_BYTES, is_picture, seems
 from vlmcli.inputs import clips, pictures
 from vlmcli.messages import Image, Video
@@ -49,16 +48,6 @@ def clip(argument: str, settings: Settings, engine: Engine) -> Video:
         output.warn(f"{shown(argument)} is damaged or cut short at {clock(taken.damaged_s)}")
     path = os.path.abspath(_home(argument)) if head else argument  # noqa: PTH100
     return replace(taken.video, name=path)
-
-
-def clip_at(argument: str, times_s: Sequence[float], settings: Settings) -> Video:
-    """The frames of a clip at these very times. Raises InputError."""
-    with clips.opened([argument], settings) as opened:
-        film = next(one for one in opened if not isinstance(one, Image))
-        found = tuple(frame.pixels for frame in film.frames(times_s))
-        if len(found) < len(times_s):
-            raise InputError(f"{shown(argument)}: it is shorter than it was")
-        return Video(argument, found, tuple(times_s), film.duration_s)
 
 
 def place(seen: Seen) -> str:

@@ -8,7 +8,7 @@ from vlmcli.chat import attaching
 from vlmcli.chat.conversation import Conversation, Ending, Turn
 from vlmcli.chat.store import Event
 from vlmcli.errors import InputError
-from vlmcli.inputs import pictures
+from vlmcli.inputs import clips, pictures
 from vlmcli.messages import Image, Message, Part, Text, Video
 from vlmcli.settings import Settings
 
@@ -87,7 +87,7 @@ def _part(kept: Mapping[str, Any], settings: Settings, lost: list[str]) -> Part:
     name = _text(kept.get("name")) or attaching.displayed(place)
     try:
         if kind == "video":
-            return attaching.clip_at(place, kept.get("times") or (0.0,), settings)
+            return clips.at(place, kept.get("times") or (0.0,), settings)
         return _image(place, name, _text(kept.get("sha256")), settings, lost)
     except InputError as error:
         lost.append(f"{error.message}; the model is told that {name} is gone")

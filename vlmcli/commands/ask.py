@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vlmcli import prompts
 from vlmcli.commands.bulk_options import (
     Files0From,
     FilesFrom,
@@ -14,7 +15,7 @@ from vlmcli.commands.bulk_options import (
     named_by,
     target_of,
 )
-from vlmcli.commands.options import DryRun, Recursive, app_of
+from vlmcli.commands.options import DryRun, Recursive, Template, Variables, app_of
 from vlmcli.errors import UsageError, shown
 from vlmcli.inputs.arguments import names_a_file
 from vlmcli.messages import Text
@@ -46,6 +47,8 @@ def ask(
         str | None,
         typer.Option("-p", "--prompt", help="The question; all arguments are then pictures."),
     ] = None,
+    template: Template = None,
+    variables: Variables = None,
     messages: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +80,7 @@ def ask(
     if not each and (target or from_list):
         raise UsageError("-o, --sidecar and lists are for an answer a picture", hint="add --each")
     settings = config.load(flags)
+    prompt = prompts.asked(prompt, template, variables or ())
     if messages is None:
         files, question = files_and_question(
             arguments or [], image or [], prompt, from_list=from_list
@@ -84,7 +88,7 @@ def ask(
     elif arguments or image or prompt or recursive or each:
         raise UsageError(
             "--messages is the whole conversation",
-            hint="leave out files, -i, -p, -r, --each and the question",
+            hint="leave out files, -i, -p, -T, -r, --each and the question",
         )
     if each:
         from vlmcli.commands import keeping
@@ -113,6 +117,7 @@ def files_and_question(
     arguments: Sequence[str],
     attached: Sequence[str],
     prompt: str | None,
+    example: str = EXAMPLE,
     *,
     from_list: bool = False,
 ) -> tuple[list[str], str]:
@@ -125,15 +130,15 @@ def files_and_question(
     elif arguments:
         files, question = [*arguments[:-1], *attached], arguments[-1]
     else:
-        raise UsageError("no question was asked", hint=EXAMPLE)
+        raise UsageError("no question was asked", hint=example)
     if prompt is None and names_a_file(question):
         raise UsageError(
-            f"the question comes last, and {shown(question)} is none", hint=f"or use -p; {EXAMPLE}"
+            f"the question comes last, and {shown(question)} is none", hint=f"or use -p; {example}"
         )
     if not files and not from_list:
-        raise UsageError("no picture was given", hint=EXAMPLE)
+        raise UsageError("no picture was given", hint=example)
     if not question.strip():
-        raise UsageError("the question is empty", hint=EXAMPLE)
+        raise UsageError("the question is empty", hint=example)
     return files, question
 
 

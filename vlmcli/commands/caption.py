@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vlmcli import wording
+from vlmcli import prompts, wording
 from vlmcli.commands.bulk_options import (
     Files0From,
     FilesFrom,
@@ -15,7 +15,7 @@ from vlmcli.commands.bulk_options import (
     named_by,
     target_of,
 )
-from vlmcli.commands.options import DryRun, Recursive, app_of
+from vlmcli.commands.options import DryRun, Recursive, Template, Variables, app_of
 from vlmcli.errors import UsageError
 from vlmcli.messages import Text
 from vlmcli.wording import CAPTION_STYLES
@@ -37,6 +37,8 @@ def caption(
     prompt: Annotated[
         str | None, typer.Option("-p", "--prompt", help="Your own words instead of a style.")
     ] = None,
+    template: Template = None,
+    variables: Variables = None,
     recursive: Recursive = False,
     with_filename: Annotated[
         bool | None,
@@ -61,7 +63,9 @@ def caption(
     """
     from vlmcli import config
 
-    words = words_of(style, prompt)
+    if template is not None and style is not None:
+        raise UsageError("-T replaces --style", hint="give one of the two")
+    words = words_of(style, prompts.asked(prompt, template, variables or ()))
     target = target_of(output, sidecar, force=force)
     named = named_by(files or [], files0_from, files_from, recursive=recursive)
     settings = config.load(flags)

@@ -59,7 +59,7 @@ class Job:
     _engine: Engine | None = field(default=None, init=False)
 
     def run(self, named: Named) -> ExitCode:
-        """Look through them all, or until enough is found: OK, NOTHING_FOUND, or INPUT if one could
+        """Look through them all, or until enough is found: OK, NEGATIVE, or INPUT if one could
         not be read."""
         with output.progress(None) as bar, counted(named, bar):
             inputs = found(named)
@@ -71,7 +71,7 @@ class Job:
             self._tell_count()
         if self._failures and not (self.show.quiet and self._found):
             return ExitCode.INPUT
-        return ExitCode.OK if self._found else ExitCode.NOTHING_FOUND
+        return ExitCode.OK if self._found else ExitCode.NEGATIVE
 
     @property
     def _enough(self) -> bool:

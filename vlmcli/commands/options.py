@@ -7,12 +7,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from vlmcli import prompts
 from vlmcli.models import names
 from vlmcli.settings import TABLE
 
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Sub-folders too.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what the model would be given; load no weights.")
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "-T",
+        "--template",
+        metavar="NAME",
+        help="A saved prompt (see vlm prompts), or the file ./NAME.",
+        autocompletion=prompts.completions,
+    ),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("-D", "--var", metavar="NAME=VALUE", help="A variable of it; repeatable."),
 ]
 
 Spelling = Mapping[str, tuple[str, ...]]

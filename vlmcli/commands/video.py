@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmcli import timecodes
-from vlmcli.commands.options import OPTIONAL, DryRun, app_of
+from vlmcli import prompts, timecodes
+from vlmcli.commands.options import OPTIONAL, DryRun, Template, Variables, app_of
 from vlmcli.errors import UsageError
 from vlmcli.inputs.arguments import SHEET_SUFFIXES, names_a_file, names_what_exists
 from vlmcli.transcript import Form
@@ -30,6 +30,8 @@ def video(
         str | None,
         typer.Option("-p", "--prompt", help="The question; all arguments are then files."),
     ] = None,
+    template: Template = None,
+    variables: Variables = None,
     fps: Annotated[
         str | None, typer.Option("--fps", metavar="NUMBER", help="Frames a second.")
     ] = None,
@@ -83,6 +85,7 @@ def video(
     from vlmcli import config
 
     settings = config.load(flags)
+    prompt = prompts.asked(prompt, template, variables or ())
     files, question = files_and_question(arguments or [], prompt)
     if sheet == "" and (lost := next(filter(_is_to_be_made, files), None)):
         raise UsageError(f"{lost}: no such file", hint=f"for a sheet of that name, --sheet={lost}")

@@ -1,19 +1,22 @@
 """Arguments -> open clips and pictures, through sources, video and images."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from vlmcli import images, sources, video
+from vlmcli import images, output, sources, video
 from vlmcli.errors import InputError, UsageError, shown
 from vlmcli.formats import HEAD_BYTES, is_picture, seems
-from vlmcli.messages import Image
+from vlmcli.messages import Image, Video
 from vlmcli.settings import Settings
 from vlmcli.sources import Source
 from vlmcli.video import Clip
+
+_CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
@@ -33,6 +36,16 @@ def opened(arguments: Sequence[str], settings: Settings) -> Iterator[list[Clip |
         yield seen
 
 
+def at(argument: str, times_s: Sequence[float], settings: Settings) -> Video:
+    """The frames of a clip at these very times. Raises InputError."""
+    with opened([argument], settings) as seen:
+        film = next(one for one in seen if not isinstance(one, Image))
+        found = tuple(frame.pixels for frame in film.frames(times_s))
+        if len(found) < len(times_s):
+            raise InputError(f"{shown(argument)}: it is shorter than it was")
+        return Video(argument, found, tuple(times_s), film.duration_s, film.sha256)
+
+
 def _opened(source: Source, settings: Settings, stack: ExitStack) -> list[Clip | Image]:
     file = _file(source, settings, stack)
     head = _head(source, file)
@@ -43,10 +56,13 @@ def _opened(source: Source, settings: Settings, stack: ExitStack) -> list[Clip |
     what = seems(head)
     if what and not what.startswith("a video"):
         raise InputError(f"{shown(source.name)}: not a video", hint=f"it seems to be {what}")
-    clip = video.opened(
-        source.name, file, animated=is_picture(head), max_pixels=settings.max_pixels
+    clip = stack.enter_context(
+        video.opened(source.name, file, animated=is_picture(head), max_pixels=settings.max_pixels)
     )
-    return [stack.enter_context(clip)]
+    if settings.json:  # of films of gigabytes, so only where it will be written down
+        with output.status(f"reading {shown(source.name)}"):
+            clip.sha256 = _sha256(file)
+    return [clip]
 
 
 def _file(source: Source, settings: Settings, stack: ExitStack) -> Path | BinaryIO:
@@ -76,3 +92,14 @@ def _head(source: Source, file: Path | BinaryIO) -> bytes:
         hint = "pipe a clip in, and name - only once" if source.kind == "stdin" else ""
         raise InputError(f"{shown(source.name)} is empty", hint=hint)
     return head
+
+
+def _sha256(file: Path | BinaryIO) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened_file:
+        before = opened_file.tell()  # where a decoder goes on
+        opened_file.seek(0)
+        while chunk := opened_file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+        opened_file.seek(before)
+    return digest.hexdigest()

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from vlmcli.errors import VlmError
 from vlmcli.messages import Done
 from vlmcli.output.abilities import Abilities, abilities
+from vlmcli.output.changes import changes
 from vlmcli.output.downloads import downloads, size
 from vlmcli.output.footer import Meter, progress, status
 from vlmcli.output.pictures import show_picture, show_thumbnail
 from vlmcli.output.report import Finding, State, report
+from vlmcli.output.sides import Side, side_by_side
 from vlmcli.output.streaming import DimPrinter, PlainPrinter, stream
 from vlmcli.output.table import Column, ago, facts, row, table
 from vlmcli.output.terminal import encoding, styled, write, write_path
@@ -23,11 +25,13 @@ __all__ = [
     "Column",
     "Finding",
     "Meter",
+    "Side",
     "State",
     "abilities",
     "ago",
     "aside",
     "caption_line",
+    "changes",
     "clean",
     "document",
     "downloads",
@@ -42,6 +46,7 @@ __all__ = [
     "row",
     "show_picture",
     "show_thumbnail",
+    "side_by_side",
     "size",
     "stats",
     "status",

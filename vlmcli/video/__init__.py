@@ -115,7 +115,7 @@ def take(clip: Clip, within: Stretch, choice: Choice) -> Taken:
         raise InputError(f"{shown(clip.name)}: no frame can be decoded", hint="does it play?")
     pictures = tuple(frame.pixels for frame in frames)
     moments = tuple(frame.time_s for frame in frames)
-    return Taken(Video(clip.name, pictures, moments, clip.duration_s), damaged_s)
+    return Taken(Video(clip.name, pictures, moments, clip.duration_s, clip.sha256), damaged_s)
 
 
 def _frames(clip: Clip, within: Stretch, choice: Choice) -> list[Frame]:

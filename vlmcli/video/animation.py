@@ -44,7 +44,7 @@ class Animation:
     """An open animation, which stands at one of its frames."""
 
     def __init__(self, name: str, picture: PIL.Image.Image) -> None:
-        self.name, self.size = name, picture.size
+        self.name, self.size, self.sha256 = name, picture.size, ""
         self.readable_to_s: float | None = None
         self.damaged_s: float | None = None
         self._picture = picture

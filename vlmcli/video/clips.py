@@ -34,8 +34,11 @@ class Clip(Protocol):
     """An open clip. `size` is (width, height) as it is shown, in pixels.
 
     `readable_to_s` is where it breaks off, if it does, as soon as a frame behind that was asked
-    for; `damaged_s` is where the first damage was met.
+    for; `damaged_s` is where the first damage was met. `sha256` (hex) is of its file, if whoever
+    opened it has noted that.
     """
+
+    sha256: str
 
     @property
     def name(self) -> str: ...

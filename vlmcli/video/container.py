@@ -88,7 +88,7 @@ class Film:
     """A clip that a reader reads."""
 
     def __init__(self, name: str, reader: Reader) -> None:
-        self.name = name
+        self.name, self.sha256 = name, ""
         self._reader = reader
         self.duration_s = reader.duration_s()
         first = reader.at(0.0)

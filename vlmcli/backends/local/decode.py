@@ -1,6 +1,7 @@
 """Tokens -> Thought and Delta: text as it comes, stop strings, loops; on a thread that stops when
 asked."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -209,12 +210,15 @@ def generate_text(
     """
     started = time.perf_counter()
     config = generation_config(model, processor, prompt, sampling)
+    seed = sampling.seed
+    if seed is None and config.do_sample:
+        seed = secrets.randbits(32)  # so that what was drawn can be drawn again
 
     sink = _Sink(processor, thoughts_of(processor, prompt), Stops(sampling.stop), emit)
 
     def answer(start: Start) -> None:
-        if sampling.seed is not None:
-            torch.manual_seed(sampling.seed)
+        if seed is not None:
+            torch.manual_seed(seed)
         with suppress(_Finished), reaching(model, start.new_pictures):
             model.generate(
                 **on_device(start.inputs, model), generation_config=config, streamer=sink
@@ -245,6 +249,7 @@ def generate_text(
         seconds_to_first_token=(sink.first_token_at or ended) - started,
         seconds=ended - started,
         cached_tokens=start.cached_tokens,
+        seed=seed if config.do_sample else None,
     )
 
 

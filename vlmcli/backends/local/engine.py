@@ -1,9 +1,9 @@
 """Load a model from the Hub's cache or a folder, and answer with it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -75,6 +75,8 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         preview=partial(_preview, processor),
         context_tokens=processor.context_tokens,
         affirm=affirm,
+        fingerprint=_fingerprint(ref, settings) if ref.revision is None else None,
+        packages=("torch", "torchvision", "transformers"),
     )
 
 
@@ -82,6 +84,11 @@ def identify(settings: Settings) -> tuple[str, str | None]:
     """The name and the commit of the model that the settings name, without its weights."""
     ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
     return ref.name, ref.revision
+
+
+def _fingerprint(ref: ModelRef, settings: Settings) -> Callable[[], str]:
+    need = hub.Need(True, settings.allow_pickle, settings.trust_remote_code)
+    return cache(partial(files.fingerprint, ref.folder, need))
 
 
 def read(settings: Settings) -> Reader:
