@@ -314,7 +314,7 @@ def test_where_the_answers_cannot_go_is_told_before_any_work(
     [
         (["-o", "out.csv"], "add --each"),
         (["--sidecar", "txt"], "add --each"),
-        (["--each", "--messages", "x.json"], "leave out files, -i, -p, -r, --each"),
+        (["--each", "--messages", "x.json"], "leave out files, -i, -p, -T, -r, --each"),
     ],
 )
 def test_ask_without_each_has_one_answer(
@@ -509,3 +509,13 @@ def test_a_hundred_thousand_pictures_are_listed_in_little_memory(tmp_path: Path)
     count, peak_bytes = map(int, listed.stdout.split())
     assert count == 100_000
     assert peak_bytes < 5_000_000
+
+
+def test_answers_that_were_drawn_at_random_are_done_too_and_can_be_replayed(
+    run: Run, picture: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    drawn = ("caption", picture, "-o", out, "-m", "builtin", "-n", 8, "-t", 3)
+    assert run(*drawn)[0] == 0
+    assert "0 done, 1 skipped" in run(*drawn)[2]
+    assert run("replay", out)[0] == 0

@@ -68,7 +68,7 @@ def record(
 ) -> dict[str, object]:
     """What `--json` says of an answer; about several images or clips seen together, lists."""
     seen, videos, done = seen_of(conversation), videos_of(conversation), answer.done
-    chosen = settings.answering | ({"seed": done.seed} if done.seed is not None else {})
+    drawn = done.seed if settings.seed is None else None
     fields: dict[str, object] = {
         "file": _each(seen, "name"),
         "text": answer.text,
@@ -79,7 +79,8 @@ def record(
         **({"fingerprint": engine.fingerprint()} if engine.fingerprint else {}),
         "prompt": "\n".join(conversation[-1].texts),
         **records.beyond_prompt(conversation, settings.system),
-        **({"settings": chosen} if chosen else {}),
+        **({"settings": settings.answering} if settings.answering else {}),
+        **({"seed": drawn} if drawn is not None else {}),
         "width": _each(seen, "width"),
         "height": _each(seen, "height"),
         **({"sha256": _each(seen, "sha256")} if seen else {}),

@@ -159,6 +159,8 @@ def read(value: object) -> Recorded:
     settings, made_with = value.get("settings", {}), value.get("versions", {})
     if not isinstance(settings, Mapping) or not isinstance(made_with, Mapping):
         raise InputError('not a record of vlm: "settings" and "versions" are objects')
+    if isinstance(seed := value.get("seed"), int):  # vlm drew it, and no setting says it
+        settings = {"seed": seed, **settings}
     style = value.get("style", "")
     return Recorded(
         fields=value,
