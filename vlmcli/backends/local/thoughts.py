@@ -89,7 +89,12 @@ def overlap(text: str, mark: str) -> int:
 
 
 def thoughts_of(processor: Processor, prompt: Prompt) -> Thoughts:
-    """What tells thoughts apart in the answer to `prompt`.
+    """What tells thoughts apart in the answer to `prompt`."""
+    return Thoughts(*marks_of(processor, prompt))
+
+
+def marks_of(processor: Processor, prompt: Prompt) -> tuple[tuple[Marks, ...], Marks | None]:
+    """The marks that may stand around thoughts in the answer, and those that the prompt opens.
 
     Marks are those that the model's tokenizer or chat template knows, and those that the prompt
     asks for by name. The template alone opens thoughts: a question may end with anything.
@@ -99,7 +104,7 @@ def thoughts_of(processor: Processor, prompt: Prompt) -> Thoughts:
     asked = [marks for marks in ALL_MARKS if marks.closing in prompt.text]
     end = prompt.text.rstrip()
     opened = next((marks for marks in own if end.endswith(marks.opening)), None)
-    return Thoughts(tuple(dict.fromkeys([*own, *asked])), opened)
+    return tuple(dict.fromkeys([*own, *asked])), opened
 
 
 def special_marks(processor: Processor) -> dict[int, str]:
