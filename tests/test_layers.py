@@ -19,12 +19,14 @@ LAYERS = (
     "server builtin",
     "chat",
     "answers diagnosis management",
+    "forms",
     "backends",
     "bulk wire index training inputs",
     "config output sources video hub device wording",
     "images",
     "models",
     "configfile formats interrupts memory settings transcript web",  # of these hub, … are made
+    "choices schemas",
     "errors messages timecodes",
     "vlmcli",
 )

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable
 from functools import cache as kept
 from pathlib import Path
@@ -18,7 +19,7 @@ from vlmcli import config, messages
 from vlmcli.backends import Engine
 from vlmcli.backends.local import cache, engine, likelihood, processors, prompt, spelling
 from vlmcli.errors import ModelError
-from vlmcli.messages import user
+from vlmcli.messages import Sampling, Thought, user
 
 Tiny = Callable[[str], Path]
 
@@ -46,6 +47,17 @@ def weights(folder: Path) -> Any:
 
 def forward(folder: Path, conversation: list[messages.Message], more: list[int]) -> Any:
     """The logits after the prompt and each of the tokens `more`, in one pass of its own."""
+    made, length = passed(folder, conversation, more)
+    return made.logits[0, length - 1 :].float()
+
+
+def hidden(folder: Path, more: list[int]) -> Any:
+    """What the logits after the question and the tokens `more` are made of."""
+    return passed(folder, question(), more)[0].hidden_states[-1][0, -1]
+
+
+def passed(folder: Path, conversation: list[messages.Message], more: list[int]) -> Any:
+    """What a forward pass makes, and how long the prompt is."""
     model = weights(folder)
     inputs = dict(prompt.prepare(processors.load(folder, "x"), conversation).inputs)
     length = inputs["input_ids"].shape[1]
@@ -54,7 +66,7 @@ def forward(folder: Path, conversation: list[messages.Message], more: list[int])
             tail = torch.tensor([more]) if name == "input_ids" else row[:, -1:].repeat(1, len(more))
             inputs[name] = torch.cat([row, tail.to(row.dtype)], dim=1)
     with torch.inference_mode():
-        return model(**inputs).logits[0, length - 1 :].float()
+        return model(**inputs, output_hidden_states=True), length
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -99,7 +111,7 @@ def test_yes_in_pieces_counts_as_yes(tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 
 # ---- choices
 
-CHOICES = ["cat", "cats", "dog", "a b"]
+CHOICES = ["cat", "ca", "a b"]
 
 
 def spellings(tokenizer: Any, text: str) -> list[list[int]]:
@@ -131,7 +143,7 @@ def by_hand(folder: Path, choices: list[str], *, ends: bool = True) -> list[floa
     tokenizer = processors.load(folder, "x").tokenizer
     stops = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
     stops = sorted({*stops, tokenizer.eos_token_id})
-    forms = [[c] if ends else [c, c.capitalize(), c.upper()] for c in choices]
+    forms = [[c, c.capitalize(), *([] if ends else [c.upper()])] for c in choices]
     return [
         sum(
             likelihood_of(folder, tokens, stops if ends else None)
@@ -195,3 +207,56 @@ def test_choices_after_a_question_about_the_same_picture_read_it_once(tiny: Tiny
     fresh = load(tiny("idefics3")).choose(question("what is there"), ["cat", "dog"])  # type: ignore[misc]
     assert again.done.cached_tokens >= again.done.image_tokens  # type: ignore[operator]
     assert again.probabilities == pytest.approx(fresh.probabilities, abs=1e-4)
+
+
+def test_a_number_format_that_is_too_small_is_given_away(tiny: Tiny, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny("idefics3"), tmp_path / "model")
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    model.lm_head.weight.data[:] = torch.nan
+    model.save_pretrained(folder)
+    with pytest.raises(ModelError, match="no finite probabilities in float32"):
+        load(folder).affirm(question())  # type: ignore[misc]
+
+
+# ---- models that think first
+
+CLOSED = "<think>\n\n</think>\n\n"
+
+
+def variant(folder: Path, where: Path, end: str) -> Path:
+    """A copy whose prompts end with `end`."""
+    shutil.copytree(folder, where)
+    template = where / "chat_template.jinja"
+    template.write_text(f"{template.read_text()}{{{{ {end!r} }}}}")
+    return where
+
+
+def made_to_think(folder: Path, where: Path) -> Path:
+    """A copy that begins its answer to the question with <think>, unless it has thought."""
+    shutil.copytree(folder, where)
+    tokenizer = processors.load(where, "x").tokenizer
+    closed = tokenizer.encode(CLOSED, add_special_tokens=False)
+    first, after = (hidden(where, tokens) for tokens in ([], closed))
+    towards = first - after * (first @ after) / (after @ after)
+    model = AutoModelForImageTextToText.from_pretrained(where, dtype=torch.float32)
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    model.lm_head.weight.data[think] = towards * 30 / (towards @ first)
+    model.save_pretrained(where)
+    return where
+
+
+def test_thoughts_that_the_prompt_opens_are_closed(tiny: Tiny, tmp_path: Path) -> None:
+    opened = load(variant(tiny("qwen3_vl"), tmp_path / "opened", "<think>\n"))
+    closed = load(variant(tiny("qwen3_vl"), tmp_path / "closed", CLOSED))
+    open_, plain = opened.choose(question(), CHOICES), closed.choose(question(), CHOICES)  # type: ignore[misc]
+    assert open_.probabilities == pytest.approx(plain.probabilities, abs=1e-4)
+    assert opened.affirm(question()).yes == pytest.approx(closed.affirm(question()).yes, rel=1e-3)  # type: ignore[misc]
+
+
+def test_thoughts_that_the_model_would_begin_are_closed(tiny: Tiny, tmp_path: Path) -> None:
+    thinker = made_to_think(tiny("qwen3_vl"), tmp_path / "thinker")
+    closed = load(variant(thinker, tmp_path / "closed", CLOSED))
+    text, *_ = load(thinker).generate(question(), Sampling(max_tokens=3))
+    assert isinstance(text, Thought)
+    own, plain = (e.choose(question(), CHOICES) for e in (load(thinker), closed))  # type: ignore[misc]
+    assert own.probabilities == pytest.approx(plain.probabilities, abs=1e-4)

@@ -49,6 +49,8 @@ def read(model: Any, prompt: Prompt, config: GenerationConfig, memory: Memory) -
         memory.give_up()
         start = Start(prompt.inputs)
         (first,) = _said(model, start, config, ())
+    if first.isnan().any():  # in the words of torch's own sampling, which the engine explains
+        raise RuntimeError("probability tensor contains nan")
     memory.keep(start, [0])
     follow = (
         partial(_one_by_one, model, prompt.inputs, config)

@@ -48,6 +48,8 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
     busy = Lock()
 
     def generate(conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
+        if sampling.schema is not None:
+            prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:

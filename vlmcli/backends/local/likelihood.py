@@ -45,14 +45,20 @@ def affirm(model: Any, processor: Processor, prompt: Prompt, memory: Memory) -> 
 def choose(
     model: Any, processor: Processor, prompt: Prompt, choices: Sequence[str], memory: Memory
 ) -> Chosen:
-    """How likely each of the choices is as the whole answer, with or without a blank before it.
+    """How likely each of the choices is as the whole answer.
 
-    The shares are off by spelling.PRECISION at most. Blanks around a choice are no part of it, and
-    no two are alike. Raises ModelError if the model can say none, InputError if there is no room.
+    A blank before it and a capital at its start are all the same, unless another choice differs by
+    just that. The shares are off by spelling.PRECISION at most. Blanks around a choice are no part
+    of it, and no two are alike. Raises ModelError if the model can say none of them, InputError if
+    there is no room.
     """
     started = time.perf_counter()
     ends = ends_of(generation_config(model, processor, prompt, Sampling()))
-    tree = Tree([_spaced(choice) for choice in choices], vocabulary.pieces(processor), ends)
+    tree = Tree(
+        [_spaced(*_forms(choice, choices)) for choice in choices],
+        vocabulary.pieces(processor),
+        ends,
+    )
     limit = processor.context_tokens
     if limit is not None and prompt.prompt_tokens + tree.longest_spelling > limit:
         raise InputError(
@@ -71,6 +77,12 @@ def choose(
         )
     shares = tuple(chances.softmax(0).tolist())
     return Chosen(shares, _done(prompt, reading, tree, started, read_at))
+
+
+def _forms(choice: str, choices: Sequence[str]) -> set[str]:
+    """The choice, with and without a capital at its start."""
+    first, rest = choice[0], choice[1:]
+    return {choice} | ({first.upper() + rest, first.lower() + rest} - {*choices})
 
 
 def _spaced(*forms: str) -> list[bytes]:

@@ -1,7 +1,7 @@
 """What a reasoning model thinks before it answers, told apart from the answer."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vlmcli.backends.local.chat import template_of
 from vlmcli.backends.local.inputs import Prompt
@@ -40,6 +40,13 @@ class Thoughts:
         self._opened = opened
         self._begun = not marks
         self._held = ""
+
+    @property
+    def state(self) -> Literal["open", "thought", "answer"]:
+        """What the next text is a part of; "open" where it can still begin as thoughts."""
+        if self._opened is not None:
+            return "thought"
+        return "answer" if self._begun else "open"
 
     def takes(self, token: str) -> bool:
         """Whether a special token is (part of) a mark that may come now."""
@@ -86,11 +93,6 @@ def overlap(text: str, mark: str) -> int:
     """How many of the last characters of `text` are the first ones of `mark`, but not all."""
     longest = min(len(mark) - 1, len(text))
     return next((n for n in range(longest, 0, -1) if text.endswith(mark[:n])), 0)
-
-
-def thoughts_of(processor: Processor, prompt: Prompt) -> Thoughts:
-    """What tells thoughts apart in the answer to `prompt`."""
-    return Thoughts(*marks_of(processor, prompt))
 
 
 def marks_of(processor: Processor, prompt: Prompt) -> tuple[tuple[Marks, ...], Marks | None]:
