@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from vlmcli.backends.local import decode
-from vlmcli.backends.local.decode import Stops, Words, loops
+from vlmcli.backends.local.decode import loops
+from vlmcli.backends.local.words import Stops, Words
 from vlmcli.messages import Delta, Done
 
 REPLACEMENT = "\ufffd"

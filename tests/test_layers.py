@@ -19,6 +19,7 @@ LAYERS = (
     "server builtin",
     "chat",
     "answers diagnosis management",
+    "forms",
     "backends records",
     "bulk wire index training inputs",
     "config output sources video hub device wording",
@@ -26,6 +27,7 @@ LAYERS = (
     "models prompts",
     # Of these hub, … are made.
     "apart configfile formats interrupts memory settings transcript web writing",
+    "choices schemas",
     "errors messages timecodes",
     "vlmcli",
 )

@@ -1,8 +1,9 @@
 """One conversation -> one answer on the screen, or one record."""
 
+import json
 from collections.abc import Sequence
 
-from vlmcli import __version__, backends, output, records, wire
+from vlmcli import __version__, backends, forms, output, records, wire
 from vlmcli.backends import Engine, ImagePreview, Reader
 from vlmcli.messages import Answer, Delta, Done, Image, Message, Thought, Video, seen_of, videos_of
 from vlmcli.settings import Settings
@@ -25,23 +26,39 @@ def load(settings: Settings) -> Engine:
 
 def show(engine: Engine, conversation: Sequence[Message], settings: Settings) -> None:
     """Answer on stdout: streamed text, or one JSON object."""
+    schema = settings.sampling.schema
     if settings.json:
         answer = collect(engine, conversation, settings)
         text, done = answer.text, answer.done
         output.record(record(engine, conversation, answer, settings))
+    elif settings.choices or settings.extract or (schema and not settings.stream):
+        answer = collect(engine, conversation, settings)
+        text, done = answer.text, answer.done
+        output.thoughts(answer.reasoning)
+        output.plain(text)
     else:
-        chunks = engine.generate(conversation, settings.sampling)
-        reasoning = not settings.hide_reasoning
-        text, done = output.stream(chunks, live=settings.stream, reasoning=reasoning)
+        text, done = output.stream(
+            engine.generate(forms.asked(conversation, settings), settings.sampling),
+            live=settings.stream,
+            reasoning=not settings.hide_reasoning,
+            markdown=schema is None,
+        )
+        forms.finished(text, done, conversation, settings)
     finish(engine, done, settings, said=bool(text))
 
 
 def collect(engine: Engine, conversation: Sequence[Message], settings: Settings) -> Answer:
-    """The whole answer, nothing printed; without what was thought if that is to be hidden."""
-    *chunks, done = engine.generate(conversation, settings.sampling)
+    """The whole answer, nothing printed; without what was thought if that is to be hidden.
+
+    Raises AnswerError if it is not in the form that the settings ask for.
+    """
+    if settings.choices:
+        return forms.choose(engine, conversation, settings)
+    *chunks, done = engine.generate(forms.asked(conversation, settings), settings.sampling)
     assert isinstance(done, Done)  # the contract of Engine.generate
     thoughts = "".join(chunk.text for chunk in chunks if isinstance(chunk, Thought))
     text = "".join(chunk.text for chunk in chunks if isinstance(chunk, Delta))
+    text = forms.finished(text, done, conversation, settings)
     return Answer(text, "" if settings.hide_reasoning else thoughts, done)
 
 
@@ -72,6 +89,8 @@ def record(
     fields: dict[str, object] = {
         "file": _each(seen, "name"),
         "text": answer.text,
+        **({"data": json.loads(answer.text)} if settings.sampling.schema else {}),
+        **({"probabilities": answer.probabilities} if answer.probabilities else {}),
         **({"reasoning": answer.reasoning} if answer.reasoning else {}),
         "finish_reason": done.reason,
         "model": engine.model,
@@ -115,6 +134,7 @@ def _clip(video: Video) -> dict[str, object]:
 
 def dry_run(reader: Reader, conversation: Sequence[Message], settings: Settings) -> None:
     """What would be sent to the model: the conversation, its images, and the exact prompt text."""
+    conversation = forms.asked(conversation, settings)
     preview = reader.preview(conversation)
     seen = list(zip(seen_of(conversation), preview.images, strict=True))
     videos = [_clip(one) | _became(became) for one, became in seen if isinstance(one, Video)]

@@ -5,6 +5,7 @@ value remembers where it came from (`Settings.origins`).
 """
 
 import difflib
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import Field, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from vlmcli import configfile
 from vlmcli.errors import UsageError
-from vlmcli.settings import TABLE, Settings
+from vlmcli.settings import FORMS, TABLE, Settings
 
 
 def load(flags: Mapping[str, object]) -> Settings:
@@ -49,7 +50,25 @@ def resolve(
             continue
         values[name] = _checked(raw, declared, origin)
         origins[name] = origin
+    for pair in itertools.combinations((name for name in FORMS if values.get(name)), 2):
+        _take_one(pair, values, origins)
     return Settings(**values, origins=origins)
+
+
+def _take_one(pair: tuple[str, str], values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Leave one of two forms of an answer that cannot both be: what was typed, not what is usual.
+
+    Raises UsageError if both are.
+    """
+    if "extract" in pair and "choices" not in pair:
+        return  # there is no code block in JSON, and no harm
+    typed = [origins[name].startswith("-") for name in pair]
+    if typed[0] == typed[1]:
+        one, other = (origins[name] for name in pair)
+        raise UsageError(f"{one} and {other} are two forms of an answer", hint="leave one out")
+    usual = pair[typed.index(False)]
+    if values.pop(usual, None) is not None:
+        origins[usual] = "default"
 
 
 def changed(settings: Settings, name: str, raw: object, origin: str) -> Settings:
@@ -80,7 +99,14 @@ def _checked(raw: object, declared: "Field[Any]", origin: str) -> object:
         raise UsageError(f"{origin}: {_number(raw)} is too small", hint=f"at least {least}")
     if most is not None and not value <= most:
         raise UsageError(f"{origin}: {_number(raw)} is too large", hint=f"at most {most}")
-    return value
+    return value if declared.metadata["parse"] is None else _parsed(value, declared, origin)
+
+
+def _parsed(value: object, declared: "Field[Any]", origin: str) -> object:
+    try:
+        return declared.metadata["parse"](value)
+    except UsageError as error:
+        raise UsageError(f"{origin}: {error.message}", hint=error.hint) from error
 
 
 def _number(raw: object) -> str:

@@ -3,6 +3,7 @@
 VlmError
 ├── UsageError      2  a flag or a value is wrong
 ├── InputError      3  a picture, a file or a URL is missing, unreadable or too large
+│   └── AnswerError    what was answered about it is not in the form that was asked for
 ├── ModelError      4  the model is unknown, gated, offline, incomplete, or cannot do what is asked
 ├── DeviceError     5  no such accelerator, or out of memory
 └── OutputError    74  the answer cannot be written: a full disk
@@ -51,6 +52,10 @@ class InputError(VlmError):
     """Something that was named as input cannot be used."""
 
     exit_code = ExitCode.INPUT
+
+
+class AnswerError(InputError):
+    """The answer about an input is of no use; that about the next one may be."""
 
 
 class ModelError(VlmError):

@@ -1,9 +1,10 @@
 """Every setting, once: its default, its kind, its flags, its range and its help."""
 
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
+from vlmcli import choices, schemas
 from vlmcli.messages import Sampling
 
 
@@ -15,8 +16,12 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     panel: str = "Model",
+    parse: Callable[[Any], object] | None = None,
 ) -> Any:
-    """A field of `Settings`; `least` and `most` are the closed range of a number."""
+    """A field of `Settings`; `least` and `most` are the closed range of a number.
+
+    `parse` reads a value further, and raises UsageError.
+    """
     table = {
         "flags": flags,
         "kind": kind,
@@ -24,6 +29,7 @@ def setting(
         "least": least,
         "most": most,
         "panel": panel,
+        "parse": parse,
     }
     return field(default=default, metadata=table)
 
@@ -151,6 +157,39 @@ class Settings:
         help_text="End the answer before this text; repeatable.",
         panel="Answer",
     )
+    choices: tuple[str, ...] = setting(
+        (),
+        "--choices",
+        kind=tuple,
+        help_text="The answer is the likeliest of these: cat,dog,bird, a JSON list, or @FILE.",
+        panel="Answer",
+        parse=choices.parse,
+    )
+    schema: str | None = setting(
+        None,
+        "--schema",
+        "--json-schema",
+        kind=str,
+        help_text="The answer is JSON of this: a schema, its FILE, or 'name, age int, tags [str]'.",
+        panel="Answer",
+        parse=schemas.parse,
+    )
+    schema_multi: str | None = setting(
+        None,
+        "--schema-multi",
+        kind=str,
+        help_text="As --schema, for any number of them.",
+        panel="Answer",
+        parse=schemas.parse_multi,
+    )
+    extract: bool = setting(
+        False,
+        "-x/--no-extract",
+        "--extract",
+        kind=bool,
+        help_text="Only the first code block of the answer.",
+        panel="Answer",
+    )
     stream: bool = setting(
         True, "--stream/--no-stream", kind=bool, help_text="Print as it is written.", panel="Output"
     )
@@ -218,7 +257,12 @@ class Settings:
             repetition_penalty=self.repetition_penalty,
             seed=self.seed,
             stop=self.stop,
+            schema=self.schema or self.schema_multi,
         )
+
+    def in_words(self) -> "Settings":
+        """Without what asks for another form of an answer."""
+        return replace(self, **{name: TABLE[name].default for name in FORMS})  # type: ignore[arg-type]
 
     @property
     def answering(self) -> dict[str, object]:
@@ -229,3 +273,6 @@ class Settings:
 
 TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}
 """Every setting by name, in the order of `--help`."""
+
+FORMS = ("choices", "schema", "schema_multi", "extract")
+"""What an answer looks like: for answers that are read by programs, and not in a chat."""

@@ -93,10 +93,19 @@ def instructed(
 
 def in_language(conversation: Sequence[Message], language: str) -> list[Message]:
     """The conversation, its last message asking for an answer in `language` (code or name)."""
-    name = LANGUAGES.get(language.lower(), language)
+    return _requesting(conversation, f"Answer in {LANGUAGES.get(language.lower(), language)}.")
+
+
+def in_form(conversation: Sequence[Message], schema: str) -> list[Message]:
+    """The conversation, its last message asking for JSON of the schema."""
+    return _requesting(
+        conversation, f"Answer with JSON of this schema, and with nothing else:\n{schema}"
+    )
+
+
+def _requesting(conversation: Sequence[Message], request: str) -> list[Message]:
     *before, last = conversation
     *parts, words = last.content
-    request = f"Answer in {name}."
     if isinstance(words, Text):
         asked = (*parts, replace(words, text=f"{words.text}\n{request}"))
     else:

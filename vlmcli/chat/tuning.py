@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from vlmcli import config
 from vlmcli.errors import UsageError, shown
-from vlmcli.settings import TABLE, Settings
+from vlmcli.settings import FORMS, TABLE, Settings
 
 BACK = "-"
 """As a value: what it was when the chat began."""
 
-SETTABLE = tuple(name for name in TABLE if TABLE[name].metadata["panel"] != "Model")
+SETTABLE = tuple(
+    name for name in TABLE if TABLE[name].metadata["panel"] != "Model" and name not in FORMS
+)
 
 
 def _spellings() -> Mapping[str, str]:
@@ -32,6 +34,8 @@ def name_of(typed: str) -> str:
     name = known.get(key)
     if name in SETTABLE:
         return name
+    if name in FORMS:
+        raise UsageError(f"/set {shown(typed)}: a chat is in words", hint="see vlm ask")
     if name is not None:
         hint = "/model NAME" if name == "model" else f"vlm chat -c {config.long_flag(TABLE[name])}"
         raise UsageError(f"/set {shown(typed)}: that is settled when a model loads", hint=hint)

@@ -7,6 +7,7 @@ import typer
 
 from vlmcli.commands.options import Recursive, app_of
 from vlmcli.errors import UsageError
+from vlmcli.settings import FORMS, TABLE
 
 
 def chat(
@@ -48,7 +49,7 @@ def chat(
     """
     from vlmcli import config
 
-    settings = config.load(flags)
+    settings = config.load(flags).in_words()
     named = [*(files or []), *(image or [])]
     if list_ and (named or go_on or cid):
         raise UsageError("--list only lists", hint="leave out the rest")
@@ -68,4 +69,4 @@ def chat(
         raise typer.Exit(failed)
 
 
-app = app_of(chat)
+app = app_of(chat, [name for name in TABLE if name not in FORMS])

@@ -115,7 +115,7 @@ def grep(
     """
     from vlmcli import config
 
-    settings = config.load(flags)
+    settings = config.load(flags).in_words()
     statements, files = statements_and_files(arguments or [], statement or [], statements_from)
     from_list = files0_from is not None or files_from is not None
     if not files and not recursive and not from_list:

@@ -14,15 +14,15 @@ from vlmcli.output.text import clean
 
 
 def stream(
-    chunks: Iterator[Chunk], *, live: bool = True, reasoning: bool = True
+    chunks: Iterator[Chunk], *, live: bool = True, reasoning: bool = True, markdown: bool = True
 ) -> tuple[str, Done]:
     """Print an answer as it arrives (or, if not `live`, when it is complete); returns it all.
 
-    Thoughts are printed on stderr if `reasoning`, and returned in no case. If something breaks the
-    answer off, all that had arrived stays on the screen, on lines of its own. `chunks` is closed in
-    every case.
+    Without `markdown` it is printed as it is, on a terminal too. Thoughts are printed on stderr if
+    `reasoning`, and returned in no case. If something breaks the answer off, all that had arrived
+    stays on the screen, on lines of its own. `chunks` is closed in every case.
     """
-    printer = printer_for(sys.stdout)
+    printer = printer_for(sys.stdout) if markdown else PlainPrinter(sys.stdout)
     thinking = DimPrinter(sys.stderr)
     thoughts: list[str] = []
     pieces: list[str] = []

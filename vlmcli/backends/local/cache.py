@@ -103,11 +103,16 @@ class Memory:
         if not all(layers.holds(layer, length) for layer in cache.layers):
             self._suits = False  # another kind of memory than one place a token
             return
-        rows = {name: _longer(name, row, answer) for name, row in start.known.rows.items()}
+        rows = {name: longer(name, row, answer) for name, row in start.known.rows.items()}
         read = min(length, rows["input_ids"].shape[-1])
         if layers.crop(cache, read):
             rows = {name: row[..., :read] for name, row in rows.items()}
             self._known = Known(cache, rows, start.known.pictures)
+
+    @property
+    def known(self) -> Known | None:
+        """The conversation that is held."""
+        return self._known
 
     def give_up(self) -> None:
         """Read every prompt from its start from now on."""
@@ -190,7 +195,7 @@ def _rows(model: Any, inputs: Inputs) -> dict[str, torch.Tensor]:
     return {**rows, "position_ids": positions}
 
 
-def _longer(name: str, row: torch.Tensor, answer: list[int]) -> torch.Tensor:
+def longer(name: str, row: torch.Tensor, answer: list[int]) -> torch.Tensor:
     """A row of a prompt with that of an answer, all text, behind it."""
     if name == "input_ids":
         more = torch.tensor([answer], dtype=row.dtype)

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 from transformers.generation.streamers import BaseStreamer
 
 from vlmcli.backends.local.cache import Memory, Start
+from vlmcli.backends.local.constraint import Constraint
 from vlmcli.backends.local.inputs import REFUSALS, Prompt
 from vlmcli.backends.local.pixels import reaching
 from vlmcli.backends.local.processors import Processor
-from vlmcli.backends.local.sampling import generation_config, has_ended
-from vlmcli.backends.local.thoughts import Piece, Thoughts, overlap, special_marks, thoughts_of
+from vlmcli.backends.local.sampling import ends_of, generation_config, has_ended
+from vlmcli.backends.local.thoughts import Piece, Thoughts, marks_of, special_marks
+from vlmcli.backends.local.words import Edges, Stops, Words
 from vlmcli.messages import Chunk, Delta, Done, FinishReason, Sampling, Thought
 
 # A text is taken to loop when its last tokens are one pattern over and over: this many tokens in
@@ -29,93 +32,6 @@ LONG_PATTERN, LONG_PATTERN_REPEATS = 32, 4
 
 class _Finished(Exception):  # noqa: N818 - no error: the way out of transformers' loop
     """Leaves `generate` at once, from its streamer."""
-
-
-class Words:
-    """Tokens in, text out: whole characters, as soon as they are sure.
-
-    Only the last few tokens are decoded again each time: those of the piece of text before, whose
-    end decides how the next one joins on, and those of the piece that is being made.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._before: list[int] = []
-        self._next: list[int] = []
-        # Tokenizers that tidy up spaces (BERT's) rewrite what came before: all at the end then.
-        self._tidies = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
-
-    def push(self, token: int) -> str:
-        self._next.append(token)
-        text = "" if self._tidies else self._new_text()
-        if not text or text.endswith("\ufffd"):  # bytes of a character that is not all there
-            return ""
-        self._before, self._next = self._next, []
-        return text
-
-    def flush(self) -> str:
-        """What is left: the whole for tidying tokenizers, else the bytes of a broken character."""
-        return self._new_text()
-
-    def _new_text(self) -> str:
-        start = len(self._decode(self._before))
-        return self._decode(self._before + self._next)[start:]
-
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return text
-
-
-class Stops:
-    """Text in, text out, up to the first stop string; holds back what may be the start of one."""
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self._stops = tuple(stop for stop in stops if stop)
-        self._held = ""
-        self.found = False
-
-    def push(self, text: str) -> str:
-        if self.found:
-            return ""
-        self._held += text
-        # The one that is complete first, however the text was cut into pieces.
-        places = [
-            (start + len(stop), start)
-            for stop in self._stops
-            if (start := self._held.find(stop)) >= 0
-        ]
-        if places:
-            self.found = True
-            sure, self._held = self._held[: min(places)[1]], ""
-            return sure
-        keep = max((overlap(self._held, stop) for stop in self._stops), default=0)
-        cut = len(self._held) - keep
-        sure, self._held = self._held[:cut], self._held[cut:]
-        return sure
-
-    def flush(self) -> str:
-        rest, self._held = self._held, ""
-        return rest
-
-
-class Edges:
-    """Text in, text out, without the white space before the first and after the last word.
-
-    Many models begin every answer with a space.
-    """
-
-    def __init__(self) -> None:
-        self._begun = False
-        self._held = ""
-
-    def push(self, text: str) -> str:
-        text = self._held + text
-        if not self._begun:
-            text = text.lstrip()
-        sure = text.rstrip()
-        self._held = text[len(sure) :]
-        self._begun = self._begun or bool(sure)
-        return sure
 
 
 def loops(ids: list[int]) -> bool:
@@ -136,10 +52,16 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
     """What `generate` hands its tokens to: makes text of them and decides when it is enough."""
 
     def __init__(
-        self, processor: Processor, thoughts: Thoughts, stops: Stops, emit: Callable[[Piece], None]
+        self,
+        processor: Processor,
+        thoughts: Thoughts,
+        stops: Stops,
+        emit: Callable[[Piece], None],
+        constraint: Constraint | None = None,
     ) -> None:
-        self._tokenizer = processor.tokenizer
-        self._words = Words(self._tokenizer)
+        self._constraint = constraint
+        self._new_words = partial(Words, processor.tokenizer, literal=constraint is not None)
+        self._words = self._new_words()
         self._marks = special_marks(processor)
         self._thoughts, self._stops, self._emit = thoughts, stops, emit
         self._edges = {Thought: Edges(), Delta: Edges()}
@@ -160,7 +82,9 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         self.first_token_at = self.first_token_at or time.perf_counter()
         self.ids.append(token)
         self._give(self._thoughts.push(self._text(token)))
-        if self._stops.found:
+        if self._constraint is not None:
+            self._constraint.take(token)
+        if self._stops.found or (self._constraint is not None and self._constraint.complete):
             self.reason = "stop"
         elif loops(self.ids):
             self.reason = "loop"
@@ -172,7 +96,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         if not mark or not self._thoughts.takes(mark):
             return self._words.push(token)
         text = self._words.flush() + mark
-        self._words = Words(self._tokenizer)
+        self._words = self._new_words()
         return text
 
     def _give(self, pieces: list[Piece]) -> None:
@@ -214,14 +138,24 @@ def generate_text(
     if seed is None and config.do_sample:
         seed = secrets.randbits(32)  # so that what was drawn can be drawn again
 
-    sink = _Sink(processor, thoughts_of(processor, prompt), Stops(sampling.stop), emit)
+    marks, opened = marks_of(processor, prompt)
+    thoughts = Thoughts(marks, opened)
+    constraint = (
+        None
+        if sampling.schema is None
+        else Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
+    )
+    sink = _Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
 
     def answer(start: Start) -> None:
         if seed is not None:
             torch.manual_seed(seed)
         with suppress(_Finished), reaching(model, start.new_pictures):
             model.generate(
-                **on_device(start.inputs, model), generation_config=config, streamer=sink
+                **on_device(start.inputs, model),
+                generation_config=config,
+                **({} if constraint is None else {"logits_processor": [constraint]}),
+                streamer=sink,
             )
 
     with torch.inference_mode():

@@ -21,7 +21,7 @@ from vlmcli.backends.local.processors import Processor
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
-from vlmcli.messages import Chunk, Delta, Done, Message, Sampling, Verdict
+from vlmcli.messages import Chosen, Chunk, Delta, Done, Message, Sampling, Verdict
 from vlmcli.models import files, names
 from vlmcli.settings import Settings
 
@@ -48,6 +48,8 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
     busy = Lock()
 
     def generate(conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
+        if sampling.schema is not None:
+            prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:
@@ -61,7 +63,15 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
         with _explaining(ref, device), busy:
-            return likelihood.affirm(model, processor, ready, memory)
+            return likelihood.affirm(model, processor, ready, memory or Memory(model, processor))
+
+    def choose(conversation: Sequence[Message], choices: Sequence[str]) -> Chosen:
+        prompt.check_answers(processor)
+        ready = prompt.prepare(processor, conversation)
+        with _explaining(ref, device), busy:
+            return likelihood.choose(
+                model, processor, ready, choices, memory or Memory(model, processor)
+            )
 
     return Engine(
         model=ref.name,
@@ -77,6 +87,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         affirm=affirm,
         fingerprint=_fingerprint(ref, settings) if ref.revision is None else None,
         packages=("torch", "torchvision", "transformers"),
+        choose=choose,
     )
 
 

@@ -1,5 +1,6 @@
 """Where a model keeps the keys and values of what it has read: layers that can be gone back on."""
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -75,6 +76,20 @@ def empty(model: Any) -> DynamicCache:
         for layer in cache.layers
     ]
     return cache
+
+
+def branched(model: Any, cache: DynamicCache, count: int) -> DynamicCache:
+    """`count` times what `cache` holds, side by side, to be gone on from; it stays as it is."""
+    branches = empty(model)
+    branches.layers = [copy(layer) for layer in cache.layers]
+    for layer in filter(is_filled, branches.layers):
+        layer.keys = layer.keys.expand(count, *layer.keys.shape[1:])
+        layer.values = layer.values.expand(count, *layer.values.shape[1:])
+    return branches
+
+
+def is_filled(layer: Any) -> bool:
+    return isinstance(layer, DynamicLayer) and layer.is_initialized
 
 
 def holds(layer: Any, length: int) -> bool:

@@ -1,66 +1,135 @@
-"""How likely a model gives an answer, read from its own next-token probabilities."""
+"""How likely a model gives an answer, read from its own next-token probabilities.
 
+A model that thinks first is not let: its thoughts are closed before they begin.
+"""
+
+import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
-from vlmcli.backends.local.cache import Memory, Start
-from vlmcli.backends.local.decode import on_device
-from vlmcli.backends.local.inputs import REFUSALS, Prompt
-from vlmcli.backends.local.pixels import reaching
+from vlmcli.backends.local import branches, vocabulary
+from vlmcli.backends.local.branches import Reading
+from vlmcli.backends.local.cache import Memory, longer
+from vlmcli.backends.local.inputs import Prompt
 from vlmcli.backends.local.processors import Processor
-from vlmcli.backends.local.sampling import generation_config
-from vlmcli.messages import Done, Sampling, Verdict
+from vlmcli.backends.local.sampling import ends_of, generation_config
+from vlmcli.backends.local.spelling import Tree
+from vlmcli.backends.local.thoughts import marks_of
+from vlmcli.errors import InputError, ModelError
+from vlmcli.messages import Chosen, Done, Sampling, Verdict
 
 
-def affirm(model: Any, processor: Processor, prompt: Prompt, memory: Memory | None) -> Verdict:
+def affirm(model: Any, processor: Processor, prompt: Prompt, memory: Memory) -> Verdict:
     """How likely the answer begins with yes, and with no, in whatever case."""
     started = time.perf_counter()
-    config = generation_config(model, processor, prompt, Sampling(max_tokens=1))
-    with torch.inference_mode():
-        logits, cached = next_token(model, prompt, config, memory)
-    chances = torch.softmax(logits, dim=-1)  # (vocabulary,) float32
-    seconds = time.perf_counter() - started
     words = _words(processor.tokenizer)
-    return Verdict(
-        yes=float(chances[words["yes"]].sum()),
-        no=float(chances[words["no"]].sum()),
-        done=Done("stop", prompt.prompt_tokens, prompt.image_tokens, 1, seconds, seconds, cached),
+    tree = None
+    if not (words["yes"] and words["no"]):  # a tokenizer that has only pieces of them
+        pieces = vocabulary.pieces(processor)
+        tree = Tree([_spaced(w, w.capitalize(), w.upper()) for w in words], pieces)
+    with torch.inference_mode():
+        reading = _read(model, processor, prompt, memory)
+        read_at = time.perf_counter()
+        if tree is None:
+            yes, no = (float(reading.first[tokens].exp().sum()) for tokens in words.values())
+        else:
+            yes, no = map(math.exp, tree.walk(reading))
+    return Verdict(yes, no, _done(prompt, reading, tree, started, read_at))
+
+
+def choose(
+    model: Any, processor: Processor, prompt: Prompt, choices: Sequence[str], memory: Memory
+) -> Chosen:
+    """How likely each of the choices is as the whole answer.
+
+    A blank before it and a capital at its start are all the same, unless another choice differs by
+    just that. The shares are off by spelling.PRECISION at most. Blanks around a choice are no part
+    of it, and no two are alike. Raises ModelError if the model can say none of them, InputError if
+    there is no room.
+    """
+    started = time.perf_counter()
+    ends = ends_of(generation_config(model, processor, prompt, Sampling()))
+    tree = Tree(
+        [_spaced(*_forms(choice, choices)) for choice in choices],
+        vocabulary.pieces(processor),
+        ends,
+    )
+    limit = processor.context_tokens
+    if limit is not None and prompt.prompt_tokens + tree.longest_spelling > limit:
+        raise InputError(
+            f"the prompt and a choice are longer than the {limit} tokens that"
+            f" {processor.name} reads",
+            hint="send fewer or smaller pictures, or shorter choices",
+        )
+    with torch.inference_mode():
+        reading = _read(model, processor, prompt, memory)
+        read_at = time.perf_counter()
+        chances = torch.tensor(tree.walk(reading), dtype=torch.float64)
+    if not chances.isfinite().any():
+        raise ModelError(
+            f"{processor.name} has no tokens to say any of the choices with",
+            hint="take another model",
+        )
+    shares = tuple(chances.softmax(0).tolist())
+    return Chosen(shares, _done(prompt, reading, tree, started, read_at))
+
+
+def _forms(choice: str, choices: Sequence[str]) -> set[str]:
+    """The choice, with and without a capital at its start."""
+    first, rest = choice[0], choice[1:]
+    return {choice} | ({first.upper() + rest, first.lower() + rest} - {*choices})
+
+
+def _spaced(*forms: str) -> list[bytes]:
+    return [f"{blank}{form}".encode() for form in forms for blank in ("", " ")]
+
+
+def _done(
+    prompt: Prompt, reading: Reading, tree: Tree | None, started: float, read_at: float
+) -> Done:
+    """`new_tokens` are those that the model has read after the prompt, to see what comes next."""
+    return Done(
+        reason="stop",
+        prompt_tokens=prompt.prompt_tokens,
+        image_tokens=prompt.image_tokens,
+        new_tokens=1 if tree is None else 1 + tree.read_tokens,
+        seconds_to_first_token=read_at - started,
+        seconds=time.perf_counter() - started,
+        cached_tokens=reading.cached_tokens,
     )
 
 
-def next_token(
-    model: Any, prompt: Prompt, config: GenerationConfig, memory: Memory | None
-) -> tuple[torch.Tensor, int]:
-    """The logits of the token after the prompt, in float32, before any setting changes them, and
-    how many tokens of the prompt were known."""
+def _read(model: Any, processor: Processor, prompt: Prompt, memory: Memory) -> Reading:
+    """Read the prompt up to where the answer begins."""
+    config = generation_config(model, processor, prompt, Sampling(max_tokens=1))
+    marks, opened = marks_of(processor, prompt)
+    if opened is not None:
+        prompt = _going_on(processor, prompt, f"\n{opened.closing}\n\n")
+    reading = branches.read(model, prompt, config, memory)
+    likeliest = processor.tokenizer.decode([int(reading.first.argmax())]).strip()
+    for one in marks:
+        # Not after one character: an answer may begin with a "<", too.
+        if opened is None and len(likeliest) > 1 and one.opening.startswith(likeliest):
+            prompt = _going_on(processor, prompt, f"{one.opening}\n\n{one.closing}\n\n")
+            return branches.read(model, prompt, config, memory)
+    return reading
 
-    def read(start: Start) -> torch.Tensor:
-        with reaching(model, start.new_pictures):
-            made = model.generate(
-                **on_device(start.inputs, model),
-                generation_config=config,
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
-        logits: torch.Tensor = made.logits[0][0].float()
-        return logits
 
-    start = Start(prompt.inputs) if memory is None else memory.start(prompt.inputs)
-    try:
-        logits = read(start)
-    except REFUSALS:
-        if memory is None or not start.cached_tokens:
-            raise
-        memory.give_up()
-        start = Start(prompt.inputs)
-        logits = read(start)
-    if memory is not None:
-        memory.keep(start, [0])
-    return logits, start.cached_tokens
+def _going_on(processor: Processor, prompt: Prompt, text: str) -> Prompt:
+    """The prompt with more text at its end, marks of thoughts among it."""
+    tokens = processor.tokenizer(text, add_special_tokens=False).input_ids
+    shape = prompt.inputs["input_ids"].shape
+    rows = {
+        name: longer(name, value, tokens)
+        for name, value in prompt.inputs.items()
+        if getattr(value, "shape", None) == shape
+    }
+    return replace(prompt, inputs={**prompt.inputs, **rows})
 
 
 @cache

@@ -82,8 +82,8 @@ def _plain_text(processor: Processor, message: Message) -> str:
         )
     if texts[-1].text != wording.CAPTION_STYLES[style]:
         raise ModelError(
-            f"{processor.name} takes no instructions, so it cannot answer in a language asked for",
-            hint="leave out --lang, or take a model that chats",
+            f"{processor.name} takes no instructions: no language and no schema can be asked for",
+            hint="leave out --lang and --schema, or take a model that chats",
         )
     return card.captions[style]
 

@@ -49,5 +49,10 @@ def _union(*ends: int | list[int] | None) -> list[int]:
     return sorted(found)
 
 
+def ends_of(config: GenerationConfig) -> list[int]:
+    """The tokens that end an answer."""
+    return _union(config.eos_token_id)
+
+
 def has_ended(ids: list[int], config: GenerationConfig) -> bool:
-    return bool(ids) and ids[-1] in _union(config.eos_token_id)
+    return bool(ids) and ids[-1] in ends_of(config)

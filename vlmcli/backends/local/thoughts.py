@@ -1,7 +1,7 @@
 """What a reasoning model thinks before it answers, told apart from the answer."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vlmcli.backends.local.chat import template_of
 from vlmcli.backends.local.inputs import Prompt
@@ -40,6 +40,13 @@ class Thoughts:
         self._opened = opened
         self._begun = not marks
         self._held = ""
+
+    @property
+    def state(self) -> Literal["open", "thought", "answer"]:
+        """What the next text is a part of; "open" where it can still begin as thoughts."""
+        if self._opened is not None:
+            return "thought"
+        return "answer" if self._begun else "open"
 
     def takes(self, token: str) -> bool:
         """Whether a special token is (part of) a mark that may come now."""
@@ -88,8 +95,8 @@ def overlap(text: str, mark: str) -> int:
     return next((n for n in range(longest, 0, -1) if text.endswith(mark[:n])), 0)
 
 
-def thoughts_of(processor: Processor, prompt: Prompt) -> Thoughts:
-    """What tells thoughts apart in the answer to `prompt`.
+def marks_of(processor: Processor, prompt: Prompt) -> tuple[tuple[Marks, ...], Marks | None]:
+    """The marks that may stand around thoughts in the answer, and those that the prompt opens.
 
     Marks are those that the model's tokenizer or chat template knows, and those that the prompt
     asks for by name. The template alone opens thoughts: a question may end with anything.
@@ -99,7 +106,7 @@ def thoughts_of(processor: Processor, prompt: Prompt) -> Thoughts:
     asked = [marks for marks in ALL_MARKS if marks.closing in prompt.text]
     end = prompt.text.rstrip()
     opened = next((marks for marks in own if end.endswith(marks.opening)), None)
-    return Thoughts(tuple(dict.fromkeys([*own, *asked])), opened)
+    return tuple(dict.fromkeys([*own, *asked])), opened
 
 
 def special_marks(processor: Processor) -> dict[int, str]:
