@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
@@ -519,3 +521,17 @@ def test_answers_that_were_drawn_at_random_are_done_too_and_can_be_replayed(
     assert run(*drawn)[0] == 0
     assert "0 done, 1 skipped" in run(*drawn)[2]
     assert run("replay", out)[0] == 0
+
+
+def test_other_weights_in_the_same_folder_are_asked_anew(
+    run: Run, picture: Path, tmp_path: Path, tiny: Callable[[str], Path]
+) -> None:
+    folder = shutil.copytree(tiny("idefics3"), tmp_path / "model")
+    asks = ("caption", picture, "-o", tmp_path / "out.csv", "-m", folder, "-n", 2)
+    assert "1 done" in run(*asks)[2]
+    assert "1 skipped" in run(*asks)[2]
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert "1 done" in run(*asks)[2]

@@ -81,6 +81,11 @@ class Engine:
     packages: tuple[str, ...] = ()
 
     @property
+    def weights(self) -> str | None:
+        """What tells its weights from others of its name: the commit, or else the fingerprint."""
+        return self.revision or (self.fingerprint() if self.fingerprint else None)
+
+    @property
     def label(self) -> str:
         return f"{self.model} on {self.device}, {self.dtype}"
 
@@ -115,9 +120,9 @@ def read(settings: Settings) -> Reader:
 
 
 def identify(settings: Settings) -> tuple[str, str | None]:
-    """`Engine.model` and `Engine.revision` of what `load` would load. Raises ModelError."""
-    model, revision = _backend("local").identify(settings)
-    return model, revision
+    """`Engine.model` and `Engine.weights` of what `load` would load. Raises ModelError."""
+    model, weights = _backend("local").identify(settings)
+    return model, weights
 
 
 def _backend(name: str) -> "ModuleType":

@@ -29,12 +29,13 @@ _NO_PLACE = re.compile(r"-\Z|[A-Za-z][A-Za-z0-9+.-]*:")  # a URL and such
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """All that an answer depends on but the picture; `settings` are those of the answer."""
+    """All that an answer depends on but the picture; `settings` are those of the answer, `weights`
+    the commit or the fingerprint of the model."""
 
     prompt: str
     settings: Mapping[str, object]
     model: str = ""
-    revision: str | None = None
+    weights: str | None = None
 
     @property
     def words(self) -> tuple[str, str]:
@@ -44,7 +45,7 @@ class Question:
 
     @property
     def key(self) -> tuple[str, ...]:
-        return clean(self.model), self.revision or "", *self.words
+        return clean(self.model), self.weights or "", *self.words
 
 
 @dataclass(slots=True)
@@ -255,9 +256,10 @@ def _content(name: str, sha256: str) -> tuple[str, str]:
 
 def _question_of(record: Record) -> Question:
     settings = record.get("settings")
+    weights = record.get("revision") or record.get("fingerprint")
     return Question(
         str(record.get("prompt", "")),
         settings if isinstance(settings, dict) else {},
         str(record.get("model", "")),
-        str(record["revision"]) if record.get("revision") else None,
+        str(weights) if weights else None,
     )

@@ -131,8 +131,8 @@ class Bulk:
     def _asked_with_model(self, kept: Store) -> Question:
         """To find out what is done, the model is named; it is loaded when there is more to do."""
         if not self._question.model and kept.answers:
-            model, revision = backends.identify(self.settings)
-            self._question = replace(self._question, model=model, revision=revision)
+            model, weights = backends.identify(self.settings)
+            self._question = replace(self._question, model=model, weights=weights)
         return self._question
 
     def _answer(self, picture: Unread) -> Record:
@@ -140,7 +140,7 @@ class Bulk:
         conversation = asked(self.words, self.settings, image)
         if self._engine is None:
             self._engine = engine = answers.load(self.settings)
-            self._question = replace(self._question, model=engine.model, revision=engine.revision)
+            self._question = replace(self._question, model=engine.model, weights=engine.weights)
         try:
             answer = answers.collect(self._engine, conversation, self.settings)
         except (ModelError, DeviceError) as error:  # too large for the memory, for the context, …

@@ -92,9 +92,10 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
 
 
 def identify(settings: Settings) -> tuple[str, str | None]:
-    """The name and the commit of the model that the settings name, without its weights."""
+    """The name of the model that the settings name, and its commit or fingerprint; nothing of the
+    weights is fetched."""
     ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
-    return ref.name, ref.revision
+    return ref.name, ref.revision or _fingerprint(ref, settings)()
 
 
 def _fingerprint(ref: ModelRef, settings: Settings) -> Callable[[], str]:
