@@ -307,8 +307,8 @@ def test_an_eye_that_hands_on_what_the_ideal_one_does_misses_nothing(
     ideal = pupil.ideal(seen.truth, pupil.spoken())
     loss, counts = lessons.match(pupil, ideal, seen)
     assert counts == {"match": 0, "told": 1} and float(loss.detach()) < 0.01
-    _, worse = lessons.match(pupil, ideal + 0.3 * torch.randn_like(ideal), seen)
-    assert worse["match"] > 0 and worse["told"] < 1
+    _, worse = lessons.match(pupil, ideal + 5 * torch.randn_like(ideal), seen)
+    assert worse["match"] > 0 and worse["told"] < 0.5
 
 
 def test_a_lesson_has_the_loss_that_the_model_has_when_each_question_is_asked_alone(
