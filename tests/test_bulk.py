@@ -316,7 +316,7 @@ def test_where_the_answers_cannot_go_is_told_before_any_work(
     [
         (["-o", "out.csv"], "add --each"),
         (["--sidecar", "txt"], "add --each"),
-        (["--each", "--messages", "x.json"], "leave out files, -i, -p, -T, -r, --each"),
+        (["--each", "--messages", "x.json"], "leave out files, -i, -p, -T, -r, -o, --each"),
     ],
 )
 def test_ask_without_each_has_one_answer(
@@ -535,3 +535,14 @@ def test_other_weights_in_the_same_folder_are_asked_anew(
     data[-1] ^= 1
     weights.write_bytes(data)
     assert "1 done" in run(*asks)[2]
+
+
+def test_records_of_videos_and_chats_are_not_taken_for_those_of_pictures(
+    run: Run, picture: Path, tmp_path: Path, fake_engine: FakeEngine
+) -> None:
+    out = tmp_path / "kept.jsonl"
+    for other in ({"start": 0, "end": 2}, {"clips": []}, {"messages": []}, {"statement": "a"}):
+        kept = json.dumps({"file": str(picture), "text": "Red.", "sha256": "0" * 64, **other})
+        out.write_text(f"{kept}\n")
+        code, _, err = run("caption", picture, "-o", out)
+        assert code == 2 and out.read_text() == f"{kept}\n" and err

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -235,3 +236,12 @@ def test_an_input_error_is_the_same_on_the_other_side() -> None:
 
 def iter_of(value: object) -> Iterator[object]:
     yield value
+
+
+def test_a_full_disk_is_no_failure_of_a_model(picture: Path) -> None:
+    command = f"exec {sys.executable} -m vlmcli compare -m builtin -m builtin {picture} hm? --json"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} >/dev/full"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 74 and "no space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

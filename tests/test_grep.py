@@ -468,3 +468,20 @@ def test_a_real_model_gives_probabilities(
     assert code == 0, err
     assert 0 < dog["yes"] + dog["no"] <= 1 and 0 <= dog["probability"] <= 1
     assert dog["image_tokens"] and cat["prompt"] != dog["prompt"]
+
+
+def test_stdin_is_one_thing(run: Run, dogs: list[str]) -> None:
+    for twice in (["-f", "-", "--files-from", "-"], ["-f", "-", "-"]):
+        code, _, err = run("grep", *twice, stdin=b"a dog\n")
+        assert code == 2 and "stdin can be read once" in err
+
+
+def test_forms_of_answers_in_the_environment_are_none_of_its_business(
+    run: Run, dogs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VLM_CHOICES", "VLM_SCHEMA", "VLM_TOP_P", "VLM_SYSTEM"):
+        monkeypatch.setenv(name, "0.5,a")
+    monkeypatch.setenv("VLM_TOP_P", "0.5")
+    code, out, err = run("grep", DOG, *dogs, "--json")
+    assert (code, err) == (0, "")
+    assert not any(json.loads(line).keys() & {"messages", "settings"} for line in out.splitlines())

@@ -419,3 +419,35 @@ def test_thoughts_are_no_part_of_what_is_compared(
     again: Any = json.loads(run("replay", file, "--json")[1])
 
     assert again["same"] and again["reasoning"] == "Well."
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["--choices", '["A, the first", "@home", "C"]'],
+        ["--schema-multi", "bar", "-n", "40"],
+        ["--choices", "A,C", "-t", "2"],
+    ],
+    ids=" ".join,
+)
+def test_the_form_of_an_answer_is_what_the_record_says_and_is_not_read_as_typed(
+    run: Run, tmp_path: Path, form: list[str]
+) -> None:
+    asks = ("ask", DATA / "chart.png", "which bar is highest?", "-m", "builtin", *form, "--json")
+    code, out, err = run(*asks)
+    record = json.loads(out)
+    (tmp_path / "record.json").write_text(out)
+    again = json.loads(run("replay", tmp_path / "record.json", "--json")[1])
+    assert (code, again["same"]) == (0, True), err
+    for what in ("probabilities", "data"):
+        assert again.get(what) == record.get(what)
+
+
+def test_what_has_no_text_to_compare_says_so(run: Run, tmp_path: Path, picture: Path) -> None:
+    found = run("grep", "a circle", picture, "-M", "builtin", "--json")[1]
+    (tmp_path / "grep.json").write_text(found)
+    code, _, err = run("replay", tmp_path / "grep.json")
+    assert code == 3 and "vlm grep" in err
+    run("caption", picture, "-m", "builtin", "-o", tmp_path / "all.csv")
+    code, _, err = run("replay", tmp_path / "all.csv")
+    assert code == 3 and "-o FILE.jsonl" in err

@@ -14,10 +14,11 @@ def load(settings: Settings) -> Engine:
     engine = backends.load(settings)
     if engine.note:
         output.note(engine.note)
-    if settings.temperature == 0:
+    idle = "with --choices" if settings.choices else "at temperature 0; see -t"
+    if settings.choices or settings.temperature == 0:
         for name in ("top_p", "top_k", "min_p"):
             if getattr(settings, name) is not None:
-                output.warn(f"{settings.origins[name]} does nothing at temperature 0; see -t")
+                output.warn(f"{settings.origins[name]} does nothing {idle}")
     if settings.verbose:
         output.note(f"model: {engine.model} ({settings.origins['model']})")
         output.note(f"device: {engine.why}")

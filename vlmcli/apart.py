@@ -64,15 +64,17 @@ def _work(parent: "Connection[Any, Any]") -> None:
         work, arguments = parent.recv()
         for item in work(*arguments):
             parent.send((True, item))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except VlmError as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         failure = error
     except (KeyboardInterrupt, EOFError, ConnectionError):  # whoever waited is gone
         os._exit(1)
     except Exception as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.environ.get("VLM_DEBUG"):
             traceback.print_exception(error)
         failure = as_bug(error)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(ConnectionError):
         parent.send((False, failure))
 

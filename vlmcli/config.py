@@ -50,7 +50,8 @@ def resolve(
             continue
         values[name] = _checked(raw, declared, origin)
         origins[name] = origin
-    for pair in itertools.combinations((name for name in FORMS if values.get(name)), 2):
+    forms = [name for name in FORMS if values.get(name)]
+    for pair in itertools.combinations(forms, 2) if FORMS[0] in flags else ():  # else none matters
         _take_one(pair, values, origins)
     return Settings(**values, origins=origins)
 

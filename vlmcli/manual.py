@@ -38,8 +38,8 @@ _EXIT_STATUS: Mapping[ExitCode, str] = {
     ExitCode.OK: "Done; for vlm grep, something was found.",
     ExitCode.NEGATIVE: "vlm grep found nothing; a text of vlm replay is not the same.",
     ExitCode.USAGE: "Usage: a flag or value is wrong.",
-    ExitCode.INPUT: "An input is missing, unreadable or too large (of many: some failed, the rest"
-    " are done).",
+    ExitCode.INPUT: "An input is missing, unreadable or too large, or an answer is not in the form"
+    " that was asked for (of many: some failed, the rest are done).",
     ExitCode.MODEL: "The model: unknown, gated, offline, incomplete, damaged, or unfit for this.",
     ExitCode.DEVICE: "The device: none such, or out of memory.",
     ExitCode.BUG: "A bug: VLM_DEBUG=1 shows where.",
@@ -47,7 +47,7 @@ _EXIT_STATUS: Mapping[ExitCode, str] = {
     ExitCode.INTERRUPTED: "Ctrl-C.",
 }
 _ENVIRONMENT = {
-    "VLM_CONFIG": "The configuration file, in place of the usual one.",
+    "VLM_CONFIG": "The configuration file, in place of the usual one; saved prompts are beside it.",
     "VLM_DATA": "The folder of kept conversations, in place of the usual one.",
     "VLM_DEBUG": "If set, an error shows where in the program it comes from.",
     "HF_HOME, HF_HUB_CACHE": "Where models are cached, for all Hugging Face programs.",
@@ -61,6 +61,7 @@ _ENVIRONMENT = {
 _FILES = {
     "~/.config/vlm/config.toml": "Settings and short names of models (on Linux; vlm models default"
     " and vlm models alias write it).",
+    "~/.config/vlm/prompts": "Saved prompts, for -T (on Linux; vlm prompts save writes them).",
     "~/.local/share/vlm": "Kept conversations (on Linux).",
     "~/.cache/huggingface/hub": "Models.",
 }

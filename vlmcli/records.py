@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from vlmcli import config, messages, wire
 from vlmcli.errors import InputError, UsageError
 from vlmcli.messages import Image, Message, Part, Text, Video
-from vlmcli.settings import TABLE, Settings
+from vlmcli.settings import ANSWERING, Settings
 
 # Written down ----------------------------------------------------------------------------------
 
@@ -95,14 +95,18 @@ class Recorded:
 
     def answering(self, base: Settings) -> Settings:
         """`base`, but what it says of the answer is what the record says. Raises InputError."""
-        settings = unset(base)
+        settings = base.unasked()
         for name, value in self.settings.items():
-            if name not in _ANSWERING:
+            if name not in ANSWERING:
                 raise InputError(
                     f"settings: no setting is called {name!r}", hint="is it of a newer vlm?"
                 )
+            # A record has what was made of these, not what was typed.
+            if name == "choices":
+                value = [json.dumps(value)]
+            setting = "schema" if name == "schema_multi" else name
             try:
-                settings = config.changed(settings, name, value, f"settings: {name}")
+                settings = config.changed(settings, setting, value, f"settings: {name}")
             except UsageError as error:
                 raise InputError(error.message, hint=error.hint) from error
         return settings
@@ -152,6 +156,8 @@ def read(value: object) -> Recorded:
     """What a record says. Raises InputError if that is not enough to repeat its answer."""
     if not isinstance(value, Mapping):
         raise InputError("not a record of vlm: no object")
+    if "statement" in value:
+        raise InputError("a record of vlm grep has no text to compare", hint="run vlm grep again")
     seen = _seen(value)
     told = value.get("messages")
     if told is not None:
@@ -176,14 +182,6 @@ def read(value: object) -> Recorded:
         seen=seen,
         versions={str(name): str(version) for name, version in made_with.items()},
     )
-
-
-_ANSWERING = {n: f.default for n, f in TABLE.items() if f.metadata["panel"] == "Answer"}
-
-
-def unset(settings: Settings) -> Settings:
-    """The settings with all that is said of the answer at its default."""
-    return replace(settings, **_ANSWERING)  # type: ignore[arg-type]
 
 
 def name_of(value: object) -> str:

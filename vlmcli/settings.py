@@ -262,17 +262,29 @@ class Settings:
 
     def in_words(self) -> "Settings":
         """Without what asks for another form of an answer."""
-        return replace(self, **{name: TABLE[name].default for name in FORMS})  # type: ignore[arg-type]
+        return self._without(FORMS)
+
+    def unasked(self) -> "Settings":
+        """Without all that is set of the answer."""
+        return self._without(ANSWERING)
+
+    def _without(self, names: tuple[str, ...]) -> "Settings":
+        return replace(self, **{name: TABLE[name].default for name in names})  # type: ignore[arg-type]
 
     @property
     def answering(self) -> dict[str, object]:
         """By name, what is set of the answer and is not the default: what can change its words."""
-        own = [name for name, one in TABLE.items() if one.metadata["panel"] == "Answer"]
-        return {n: v for n in own if (v := getattr(self, n)) != TABLE[n].default}
+        return {n: v for n in ANSWERING if (v := getattr(self, n)) != TABLE[n].default}
 
 
 TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}
 """Every setting by name, in the order of `--help`."""
+
+ANSWERING = tuple(name for name, one in TABLE.items() if one.metadata["panel"] == "Answer")
+"""What can change the words of an answer."""
+
+UNASKED = tuple(name for name in TABLE if name not in (*ANSWERING, "stream", "hide_reasoning"))
+"""What is set for a command whose questions or answers are none of the user's words."""
 
 FORMS = ("choices", "schema", "schema_multi", "extract")
 """What an answer looks like: for answers that are read by programs, and not in a chat."""

@@ -36,6 +36,9 @@ COLUMNS: Mapping[str, type] = {
     "more": dict,  # all else that a record holds
 }
 
+_OF_OTHERS = {"start", "clips", "messages", "statement"}
+"""In records of video, chat and grep, which are of more than one picture, or of no answer."""
+
 _BEGINNING = b'{"file": "'
 BOM = b"\xef\xbb\xbf"  # editors and spreadsheets put it in front
 csv.field_size_limit(2**31 - 1)  # its own limit is shorter than a long answer
@@ -60,6 +63,8 @@ class Form:
 def is_ours(record: object) -> bool:
     """Whether it is what a bulk run writes: of one picture, an answer or a failure."""
     if not isinstance(record, dict) or not isinstance(record.get("file"), str):
+        return False
+    if record.keys() & _OF_OTHERS:
         return False
     answer = isinstance(record.get("text"), str) and isinstance(record.get("sha256"), str)
     return answer or isinstance(record.get("error"), str)

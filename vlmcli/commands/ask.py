@@ -77,7 +77,7 @@ def ask(
 
     target = target_of(output, sidecar, force=force)
     from_list = files0_from is not None or files_from is not None
-    if not each and (target or from_list):
+    if not each and messages is None and (target or from_list):
         raise UsageError("-o, --sidecar and lists are for an answer a picture", hint="add --each")
     settings = config.load(flags)
     prompt = prompts.asked(prompt, template, variables or ())
@@ -85,10 +85,10 @@ def ask(
         files, question = files_and_question(
             arguments or [], image or [], prompt, from_list=from_list
         )
-    elif arguments or image or prompt or recursive or each:
+    elif arguments or image or prompt or recursive or each or target or from_list:
         raise UsageError(
             "--messages is the whole conversation",
-            hint="leave out files, -i, -p, -T, -r, --each and the question",
+            hint="leave out files, -i, -p, -T, -r, -o, --each and the question",
         )
     if each:
         from vlmcli.commands import keeping

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmcli import answers, apart, backends, memory, messages, output, wording
-from vlmcli.errors import InputError, VlmError
+from vlmcli.errors import InputError, OutputError, VlmError
 from vlmcli.inputs import pictures
 from vlmcli.messages import Message, seen_of
 from vlmcli.output import Side
@@ -53,6 +53,8 @@ class Comparison:
             for result in apart.iterate(settings.model, measure, settings, conversations):
                 results.append(result)
                 self._tell(settings, conversations[len(results) - 1], result)
+        except OutputError:  # ours, and of no model
+            raise
         except VlmError as error:
             for conversation in conversations[len(results) :]:
                 results.append(error)
@@ -66,7 +68,7 @@ class Comparison:
                 name = _name(conversation)
                 output.record({"file": name, "model": settings.model, "error": str(result)})
             if settings.json or not sys.stdout.isatty():
-                output.error(result)
+                output.error(_of_model(settings.model, result))
         elif settings.json:
             output.record(result)
 
@@ -103,6 +105,13 @@ def measure(settings: Settings, conversations: Sequence[list[Message]]) -> Itera
             bar.advance()
 
 
+def _of_model(model: str, error: VlmError) -> VlmError:
+    """The error, with the name of the model that it is of."""
+    if error.message.startswith(model):
+        return error
+    return VlmError(f"{model}: {error.message}", hint=error.hint)
+
+
 def _name(conversation: Sequence[Message]) -> str:
     return ", ".join(one.name for one in seen_of(conversation))
 
@@ -112,7 +121,9 @@ def _side(model: str, result: Result) -> Side:
     if isinstance(result, VlmError):
         return Side(model, str(result), dict.fromkeys(MEASURED, ("", "")), failed=True)
     first_s, all_s = result["seconds_to_first_token"], result["seconds"]
+    # With choices, tokens are weighed and none is written.
     decoded, decode_s = result["new_tokens"] - 1, all_s - first_s
+    decoded = 0 if "probabilities" in result else decoded
     rate = decoded / decode_s if decoded > 0 and decode_s > 0 else None
     gpu, image_tokens = result.get("device_peak_bytes"), result["image_tokens"]
     told = (

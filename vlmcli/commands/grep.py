@@ -1,7 +1,6 @@
 """`vlm grep`: the pictures of which a statement is true, with the flags and exit codes of grep."""
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,25 +11,10 @@ from vlmcli.commands.bulk_options import Files0From, FilesFrom, named_by
 from vlmcli.commands.options import Recursive, app_of
 from vlmcli.errors import InputError, UsageError, shown
 from vlmcli.inputs.arguments import names_a_file
+from vlmcli.settings import UNASKED
 
 EXAMPLE = 'for example: vlm grep "a dog" *.jpg'
 
-# What else there is changes the words of an answer, and here there are none.
-SETTINGS = (
-    "model",
-    "revision",
-    "offline",
-    "allow_pickle",
-    "trust_remote_code",
-    "device",
-    "dtype",
-    "json",
-    "stats",
-    "verbose",
-    "max_pixels",
-    "max_download_bytes",
-    "url_timeout",
-)
 SPELLING = {"model": ("-M", "--model"), "verbose": ("--verbose/--no-verbose",)}
 """-m and -v are grep's."""
 
@@ -115,7 +99,8 @@ def grep(
     """
     from vlmcli import config
 
-    settings = config.load(flags).in_words()
+    settings = config.load(flags).unasked()
+    _only_once_stdin(statements_from, files0_from, files_from, *(arguments or []))
     statements, files = statements_and_files(arguments or [], statement or [], statements_from)
     from_list = files0_from is not None or files_from is not None
     if not files and not recursive and not from_list:
@@ -157,10 +142,18 @@ def statements_and_files(
     return statements, files
 
 
+def _only_once_stdin(*named: str | None) -> None:
+    """Raises UsageError if stdin is to be two things."""
+    if named.count("-") > 1:
+        raise UsageError("- is named twice, and stdin can be read once", hint=EXAMPLE)
+
+
 def _lines(file: str) -> list[str]:
     """The lines of a file of statements that are not blank."""
+    from vlmcli import sources
+
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        data = sources.stdin().read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"-f {shown(file)}: {reason}") from error
@@ -189,4 +182,4 @@ def _most(text: str | None) -> int | None:
     return int(text)
 
 
-app = app_of(grep, SETTINGS, SPELLING)
+app = app_of(grep, UNASKED, SPELLING)

@@ -36,10 +36,10 @@ def save(
             "save what? give a TEXT, or -f FILE, or - for stdin",
             hint="for example: vlm prompts save plants 'Name the plants.'",
         )
-    if file is not None:
-        text = prompts.read_file(Path(file))
-    elif text == "-":
+    if "-" in (text, file):
         text = _stdin()
+    elif file is not None:
+        text = prompts.read_file(Path(file))
     assert text is not None
     prompts.save(name, text, force=force)
 

@@ -6,23 +6,7 @@ from typing import Annotated
 import typer
 
 from vlmcli.commands.options import app_of
-
-_SETTINGS = (
-    "model",
-    "revision",
-    "offline",
-    "allow_pickle",
-    "trust_remote_code",
-    "device",
-    "dtype",
-    "json",
-    "stats",
-    "verbose",
-    "max_pixels",
-    "max_download_bytes",
-    "url_timeout",
-)
-"""All but what the record itself says."""
+from vlmcli.settings import UNASKED
 
 
 def replay(
@@ -68,4 +52,4 @@ def replay(
         raise typer.Exit(code)
 
 
-app = app_of(replay, settings=_SETTINGS)
+app = app_of(replay, UNASKED)

@@ -113,7 +113,7 @@ class Replay:
         return self._engine
 
     def _wanted(self, recorded: Recorded) -> Settings:
-        wanted = records.unset(self.settings)
+        wanted = self.settings.unasked()
         if not self._typed("model", "revision"):
             origins = {**wanted.origins, "revision": "the record"}
             wanted = replace(wanted, model=recorded.model, revision=recorded.revision)
@@ -147,6 +147,9 @@ class Replay:
 def _read(file: str) -> Iterator[object | InputError]:
     try:
         data = sources.stdin().read() if file == "-" else Path(file).read_bytes()
+        if Path(file).suffix.lower() in (".csv", ".parquet"):
+            hint = "answers kept with -o FILE.jsonl can be replayed"
+            raise InputError(f"{shown(file)}: a table, not records in JSON", hint=hint)
         return records.documents(data.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{shown(file)}: {(error.strerror or str(error)).lower()}") from error

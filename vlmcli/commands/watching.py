@@ -8,7 +8,7 @@ from pathlib import Path
 from vlmcli import answers, backends, messages, output, transcript, video, wording
 from vlmcli.backends import Engine, FrameBudget, Reader
 from vlmcli.commands import frames
-from vlmcli.errors import InputError, UsageError, shown
+from vlmcli.errors import AnswerError, InputError, UsageError, shown
 from vlmcli.inputs import clips
 from vlmcli.messages import Image, Message, Video
 from vlmcli.settings import Settings
@@ -177,8 +177,11 @@ class Watch:
     def _answer_window(
         self, engine: Engine, conversation: list[Message], number: int, window: Span
     ) -> None:
-        answer = answers.collect(engine, conversation, self.settings)
         span = f"{clock(window[0])}-{clock(window[1])}"
+        try:
+            answer = answers.collect(engine, conversation, self.settings)
+        except AnswerError as error:
+            raise AnswerError(f"{span}: {error.message}", hint=error.hint) from error
         times = {"start": round(window[0], 3), "end": round(window[1], 3)}
         record = times | answers.record(engine, conversation, answer, self.settings)
         if self.show.form != "jsonl":
@@ -205,5 +208,6 @@ class Watch:
         same = {
             "file": names[0] if len(names) == 1 else names,
             "prompt": "\n".join(self._asked([])[-1].texts),
+            "settings": self.settings.answering or None,
         }
         return transcript.resume(Path(self.show.file), self.show.form, windows, same)
