@@ -15,7 +15,15 @@ from vlmcli.commands.bulk_options import (
     named_by,
     target_of,
 )
-from vlmcli.commands.options import DryRun, Recursive, Template, Variables, app_of
+from vlmcli.commands.options import (
+    Attached,
+    DryRun,
+    Question,
+    Recursive,
+    Template,
+    Variables,
+    app_of,
+)
 from vlmcli.errors import UsageError, shown
 from vlmcli.inputs.arguments import names_a_file
 from vlmcli.messages import Text
@@ -32,21 +40,8 @@ def ask(
         ),
     ] = None,
     *,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-i",
-            "--image",
-            "-a",
-            "--attachment",
-            help="A picture; repeatable; seen after the FILES.",
-            metavar="FILE",
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("-p", "--prompt", help="The question; all arguments are then pictures."),
-    ] = None,
+    image: Attached = None,
+    prompt: Question = None,
     template: Template = None,
     variables: Variables = None,
     messages: Annotated[

@@ -7,7 +7,7 @@ import typer
 
 from vlmcli import prompts
 from vlmcli.commands.ask import files_and_question
-from vlmcli.commands.options import Recursive, Template, Variables, app_of
+from vlmcli.commands.options import Attached, Question, Recursive, Template, Variables, app_of
 from vlmcli.errors import UsageError
 from vlmcli.models import names
 from vlmcli.settings import TABLE
@@ -34,21 +34,8 @@ def compare(
             autocompletion=names.completions,
         ),
     ] = None,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-i",
-            "--image",
-            "-a",
-            "--attachment",
-            help="A picture; repeatable; seen after the FILES.",
-            metavar="FILE",
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("-p", "--prompt", help="The question; all arguments are then pictures."),
-    ] = None,
+    image: Attached = None,
+    prompt: Question = None,
     template: Template = None,
     variables: Variables = None,
     each: Annotated[

@@ -12,6 +12,21 @@ from vlmcli.models import names
 from vlmcli.settings import TABLE
 
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Sub-folders too.")]
+Attached = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-i",
+        "--image",
+        "-a",
+        "--attachment",
+        help="A picture; repeatable; seen after the FILES.",
+        metavar="FILE",
+    ),
+]
+Question = Annotated[
+    str | None,
+    typer.Option("-p", "--prompt", help="The question; all arguments are then pictures."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what the model would be given; load no weights.")
 ]
