@@ -7,10 +7,10 @@ import torch
 from test_builtin_packing import PACKER, PILLOWS_OWN, TOKENIZER
 
 from vlmcli.builtin import samples, sequences, shapes, words
-from vlmcli.builtin.batches import CHANGES, Lesson
+from vlmcli.builtin.batches import Lesson
 from vlmcli.builtin.drawing import COLOR_NAMES
 from vlmcli.builtin.heads import DeepHead
-from vlmcli.builtin.labels import cell_at
+from vlmcli.builtin.labels import CHANGES, cell_at
 from vlmcli.builtin.samples import Scene
 from vlmcli.builtin.shapes import Ground, Shape
 

@@ -28,10 +28,11 @@ from vlmcli.builtin import (
     tokens,
     train,
 )
-from vlmcli.builtin.batches import IGNORED, Lesson, Packer
+from vlmcli.builtin.batches import Lesson, Packer
 from vlmcli.builtin.checkpoints import Progress
 from vlmcli.builtin.drawing import CELL, SIDE
 from vlmcli.builtin.model import EYE_WIDTH, IMAGE_TOKENS, Pupil, normalized
+from vlmcli.builtin.rows import IGNORED
 from vlmcli.builtin.samples import Scene
 
 SMALLEST = ("--pages", "1", "--scenes", "1", "--looks", "1", "--workers", "0")

@@ -1,8 +1,8 @@
 """Pictures and questions -> tensors for one step."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from random import Random
 
 import numpy as np
@@ -14,16 +14,9 @@ from vlmcli.builtin import tokens
 from vlmcli.builtin.drawing import SHAPES, Picture
 from vlmcli.builtin.labels import Truth, by_cell, cell_at, span_of, truth_of
 from vlmcli.builtin.model import IMAGE_TOKENS
+from vlmcli.builtin.rows import IGNORED, NOWHERE, Row
 from vlmcli.builtin.samples import Place, Scene
 from vlmcli.builtin.tokens import Speller
-
-NOWHERE = (-1.0, -1.0)
-CHANGES = ("same", "new", "color", "left", "right", "up", "down", "larger", "smaller")
-"""What became of a thing from one picture to the next."""
-LEAST_MOVE, LEAST_GROWTH = 0.04, 1.5
-"""In sides of the picture, and in area."""
-IGNORED = -100
-"""The label of tokens that the model is not taught to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,7 @@ class Lesson:
     where: Tensor  # (scenes, length, 2) float: of what is to be read for it, see `_places`, or -1
     named: Tensor  # (names, 5) int64: see `Packer._named`
     spans: Tensor  # (names, 4) float: of the shape, if there is one and no other
-    since: Tensor  # (things, 3) int64: row, column, and index in CHANGES, see `_Row.compare`
+    since: Tensor  # (things, 3) int64: row, column, and index in CHANGES, see `Row.compare`
     kinds: tuple[str, ...]  # of each answer
 
     def to(self, device: str) -> "Lesson":
@@ -144,7 +137,7 @@ class Packer:
         )
 
     def _named(
-        self, i: int, row: "_Row", picture: Picture, before: int
+        self, i: int, row: "Row", picture: Picture, before: int
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Where a question names a shape: how many there are, and of one alone what it is like.
 
@@ -169,9 +162,9 @@ class Packer:
         kept = _kept(stack(scene.pictures).truth, Random(0), 0)
         return len(self._row(scene, kept, Random(0)).ids)
 
-    def _row(self, scene: Scene, kept: Sequence[Sequence[int]], misspelt: Random) -> "_Row":
+    def _row(self, scene: Scene, kept: Sequence[Sequence[int]], misspelt: Random) -> "Row":
         spell = self._speller
-        row = _Row()
+        row = Row()
         system = f"System:{scene.system}{tokens.END}" if scene.system else ""
         row.add(spell.question(f"{tokens.START}{system}User:"), 0)
         for i, cells in enumerate(kept):
@@ -245,69 +238,3 @@ def _kept(truth: Truth, rng: Random, around: int) -> list[list[int]]:
 
 def _some(matters: Sequence[bool], rng: Random, share: float) -> list[int]:
     return [cell for cell, here in enumerate(matters) if here or rng.random() < share]
-
-
-@dataclass(slots=True)
-class _Row:
-    ids: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    segments: list[int] = field(default_factory=list)
-    where: list[Place] = field(default_factory=list)
-    since: list[tuple[int, int]] = field(default_factory=list)
-    end: int = 0  # the position of what comes next
-
-    def add(self, ids: list[int], segment: int, answer: int = -1) -> None:
-        if answer >= 0:  # what comes next is the label: the last token before knows the first
-            self.labels[-1], self.answers[-1] = ids[0], answer
-            self.labels.extend([*ids[1:], IGNORED])
-            self.answers.extend([*[answer] * (len(ids) - 1), -1])
-        else:
-            self.labels.extend([IGNORED] * len(ids))
-            self.answers.extend([-1] * len(ids))
-        self.ids.extend(ids)
-        self.positions.extend(range(self.end, self.end + len(ids)))
-        self.segments.extend([segment] * len(ids))
-        self.where.extend([NOWHERE] * len(ids))
-        self.end += len(ids)
-
-    def look(self, places: Sequence[Place | None]) -> None:
-        """The answer just added is read from there: known one token before it is said."""
-        start = len(self.where) - len(places) - 2
-        for i, place in enumerate(places):
-            self.where[start + i] = place or NOWHERE
-
-    def add_image(self, image: int, cells: Sequence[int], where: Mapping[int, Place]) -> None:
-        """The kept cells, each at its own place among the IMAGE_TOKENS of the whole picture."""
-        start = self.end
-        self.add([image] * len(cells), 0)
-        for i, cell in enumerate(cells, len(self.where) - len(cells)):
-            self.where[i] = where.get(cell, NOWHERE)
-        if cells:
-            self.positions[-len(cells) :] = [start + cell for cell in cells]
-        self.end = start + IMAGE_TOKENS
-
-    def compare(self, cells: Sequence[int], before: np.ndarray, after: np.ndarray) -> None:
-        """What became of the things of the picture just added, of which these are the marks."""
-        start = len(self.ids) - len(cells)
-        place = {cell: start + i for i, cell in enumerate(cells)}
-        for thing in after:
-            same = before[before[:, 4] == thing[4]]
-            if len(same) < 2 and (column := place.get(cell_at(*thing[:2]))) is not None:
-                change = _change(same[0], thing) if len(same) else "new"
-                self.since.append((column, CHANGES.index(change)))
-
-
-def _change(before: np.ndarray, after: np.ndarray) -> str:
-    x, y = after[:2] - before[:2]
-    larger = float(after[2] * after[3] / (before[2] * before[3]))
-    if before[5] != after[5]:
-        return "color"
-    if max(abs(x), abs(y)) > LEAST_MOVE:
-        if abs(x) > abs(y):
-            return "right" if x > 0 else "left"
-        return "down" if y > 0 else "up"
-    if max(larger, 1 / larger) > LEAST_GROWTH:
-        return "larger" if larger > 1 else "smaller"
-    return "same"

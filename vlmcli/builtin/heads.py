@@ -11,6 +11,7 @@ from torch.nn import functional
 from vlmcli.builtin.drawing import CHARS, COLOR_NAMES, THINGS
 from vlmcli.builtin.labels import (
     ACROSS,
+    CHANGES,
     DOWN,
     FINE,
     FINE_SLOTS,
@@ -22,8 +23,6 @@ from vlmcli.builtin.labels import (
 
 MOST_THINGS = 8
 """That are counted."""
-MOST_CHANGES = 9
-"""That a thing can undergo from one picture to the next."""
 
 
 class Slots(nn.Module):
@@ -119,7 +118,7 @@ class DeepHead(nn.Module):
         self.named = nn.Linear(width, 1 + MOST_THINGS + 1 + len(COLOR_NAMES) + 4)
         self.where = nn.Linear(width, PLACE_WAVES)
         self.stands = nn.Linear(width, 3)
-        self.since = nn.Linear(width, MOST_CHANGES)
+        self.since = nn.Linear(width, len(CHANGES))
 
     def forward(self, hidden: Tensor, truth: Truth, cells: Tensor) -> tuple[Tensor, Tensor]:
         """(cells, width) of some cells, counted over all pictures -> loss, number right."""

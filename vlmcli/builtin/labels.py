@@ -19,6 +19,8 @@ FINE_SLOTS = FINE // SLOT_HEIGHT * (FINE // SLOT_WIDTH)
 _WAVELENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Of the place of a cell, in sides of the picture."""
 PLACE_WAVES = 4 * len(_WAVELENGTHS)
+CHANGES = ("same", "new", "color", "left", "right", "up", "down", "larger", "smaller")
+"""What became of a thing from one picture to the next."""
 SPOKEN = (*CHARS, *THINGS, *COLOR_NAMES)
 """What is seen that the decoder has a token for."""
 

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vlmcli.builtin.batches import IGNORED, Lesson, Seen
+from vlmcli.builtin.batches import Lesson, Seen
 from vlmcli.builtin.labels import by_cell, place_waves
 from vlmcli.builtin.model import Pupil, normalized
+from vlmcli.builtin.rows import IGNORED
 
 Counts = dict[str, float]
 HALF_WAY = 3
