@@ -26,8 +26,8 @@ LAYERS = (
     "images",
     "models prompts",
     # Of these hub, … are made.
-    "apart configfile formats interrupts memory settings transcript web writing",
-    "choices schemas",
+    "apart configfile formats interrupts memory settings transcript web",
+    "choices schemas writing",
     "errors messages timecodes",
     "vlmcli",
 )

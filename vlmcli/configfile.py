@@ -1,15 +1,13 @@
 """The file config.toml: where it is, what stands in it, and how a value is put there."""
 
 import os
-import stat
-import tempfile
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmcli.errors import OutputError, UsageError
+from vlmcli import writing
+from vlmcli.errors import UsageError
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -72,7 +70,7 @@ def put(name: str, value: str, *, table: str = "") -> None:
         document[table] = tomlkit.table()
     place = document[table] if table else document
     place[name] = value
-    replace_file(path(), document.as_string().encode())
+    writing.write_private(path(), document.as_string().encode())
 
 
 def drop(name: str, *, table: str = "") -> bool:
@@ -86,7 +84,7 @@ def drop(name: str, *, table: str = "") -> bool:
     del place[name]
     if table and not place:
         del document[table]
-    replace_file(path(), document.as_string().encode())
+    writing.write_private(path(), document.as_string().encode())
     return True
 
 
@@ -103,29 +101,6 @@ def _parse() -> "TOMLDocument":
         raise _not_toml(file, error) from error
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", hint="mend or remove it") from error
-
-
-def replace_file(file: Path, data: bytes) -> None:
-    """Write the whole file or nothing of it, with the rights it had; a link stays a link.
-
-    A new one is the user's alone. Raises OutputError.
-    """
-    try:
-        real = file.resolve()
-        real.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(data)
-            with suppress(FileNotFoundError):
-                Path(temporary).chmod(stat.S_IMODE(real.stat().st_mode))
-            Path(temporary).replace(real)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{file} cannot be written: {reason}") from error
 
 
 def _no_table(file: Path, table: str) -> UsageError:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from vlmcli import configfile
+from vlmcli import configfile, writing
 from vlmcli.errors import InputError, OutputError, UsageError, shown
 
 SUFFIXES = (".txt", ".md")
@@ -92,7 +92,7 @@ def save(name: str, text: str, *, force: bool) -> Path:
     if name in known and not force:
         raise UsageError(f"there is a prompt called {name}", hint="--force replaces it")
     file = known.get(name, folder() / f"{name}{SUFFIXES[0]}")
-    configfile.replace_file(file, f"{checked(text)}\n".encode())
+    writing.write_private(file, f"{checked(text)}\n".encode())
     return file
 
 

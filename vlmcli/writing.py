@@ -1,28 +1,44 @@
 """Files that are written whole or not at all, and are on the disk for good once they are there."""
 
 import os
-import secrets
-import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from vlmcli.errors import OutputError, shown
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write the whole file or nothing of it, with the rights that it had; a link stays a link.
+
+    A new one is the user's alone, as are the folders that it needs. Raises OutputError.
+    """
+    real = path.resolve()
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    with replaced(real, mode=0o600) as file:
+        file.write(data)
+
+
 @contextmanager
-def replaced(path: Path) -> Iterator[BinaryIO]:
+def replaced(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path`, and its rights, when the block ends.
 
-    What was there stays if the block fails. Raises OutputError if it cannot be written.
+    A new one has those of `mode`, less the umask. What was there stays if the block fails. Raises
+    OutputError if it cannot be written.
     """
     with _beside(path) as temporary:
-        with temporary.open("xb") as file:
+        opened = partial(os.open, mode=mode)
+        with open(temporary, "xb", opener=opened) as file:
             yield file
             _to_disk(file)
         with suppress(FileNotFoundError):
-            shutil.copymode(path, temporary)
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         temporary.replace(path)
 
 
@@ -46,18 +62,22 @@ def created(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     # Not made of the name of `path`, which may be as long as a name can be.
-    temporary = path.with_name(f".vlm-{secrets.token_hex(8)}")
+    temporary = path.with_name(f".vlm-{os.urandom(8).hex()}")
     try:
         yield temporary
         _folder_to_disk(path.parent)
     except FileExistsError:
         raise
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{shown(str(path))} cannot be written", hint=reason) from error
+        raise _unwritten(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(f"{shown(str(path))} cannot be written", hint=reason)
 
 
 def _to_disk(file: BinaryIO) -> None:

@@ -1,19 +1,17 @@
 """A conversation <-> a file: Markdown for people, and the JSON form of --messages for programs."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlmcli import messages, wire
+from vlmcli import messages, wire, writing
 from vlmcli.backends import Engine
 from vlmcli.chat import attaching, remembering
 from vlmcli.chat.conversation import Conversation, Seen, Turn
-from vlmcli.errors import InputError, OutputError, UsageError, VlmError, shown
+from vlmcli.errors import InputError, UsageError, VlmError, shown
 from vlmcli.inputs import pictures
 from vlmcli.messages import Image, Message, Part, Text
 from vlmcli.settings import Settings
@@ -30,7 +28,8 @@ def write(conversation: Conversation, path: Path) -> None:
     if suffix not in MARKDOWN + JSON:
         raise UsageError(f"{shown(str(path))}: which form?", hint="end it in .md or .json")
     text = as_json(conversation) if suffix in JSON else as_markdown(conversation)
-    _write_whole(path, text)
+    with writing.replaced(path, mode=0o600) as file:
+        file.write(text.encode())
 
 
 def as_json(conversation: Conversation) -> str:
@@ -78,22 +77,6 @@ def _linked(seen: Seen) -> str:
 
 def _quoted(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """The whole file or nothing of it."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{shown(str(path))} cannot be written", hint=reason) from error
 
 
 def read(path: Path, settings: Settings, engine: Engine) -> tuple[Conversation, tuple[str, ...]]:
