@@ -14,7 +14,7 @@ from vlmcli.errors import OutputError, shown
 def write_private(path: Path, data: bytes) -> None:
     """Write the whole file or nothing of it, with the rights that it had; a link stays a link.
 
-    A new one is the user's alone, as are the folders that it needs. Raises OutputError.
+    A new one is the user's alone; folders that it needs are made. Raises OutputError.
     """
     real = path.resolve()
     try:
