@@ -87,6 +87,7 @@ def asked(run: Run, *arguments: object) -> str:
         ("what is the highest value?", "42"),
         ("how many bars are there", "4"),
         ("棒グラフの最高値は何ですか？", "42"),
+        ("what is the value of B?", "31"),
     ],
 )
 def test_the_chart_of_the_readme_is_answered(run: Run, question: str, answer: str) -> None:
@@ -115,11 +116,12 @@ def test_shapes_are_named_and_counted(run: Run, tmp_path: Path) -> None:
     assert asked(run, picture, "what color is the circle?") == "red"
     assert asked(run, picture, "what color is the square?") == "blue"
     assert asked(run, picture, "is there a triangle?") == "no"
+    assert asked(run, picture, "is the circle left or right of the square?") == "left"
     code, out, _ = run("caption", picture, *BUILTIN)
     assert (code, out) == (0, "A red circle and a blue square.\n")
 
 
-@pytest.mark.parametrize(("words", "ground", "ink"), [("STOP", "red", "white"),
+@pytest.mark.parametrize(("words", "ground", "ink"), [("SALE", "red", "white"),
                                                       ("Open", "white", "black"),
                                                       ("1742", "navy", "white")])  # fmt: skip
 def test_a_sign_is_read(run: Run, tmp_path: Path, words: str, ground: str, ink: str) -> None:

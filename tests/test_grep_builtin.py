@@ -19,11 +19,11 @@ THINGS += zip(COLOURS, SHAPES * 2, strict=False)
 
 
 def drawn(rng: Random, path: Path, wanted: Thing, *, there: bool) -> Path:
-    """A picture of one to three shapes; if `wanted` is not there, one that is like it in colour or
-    in shape is as often as not, so that one of the two is not enough to look at."""
+    """A picture of one to three shapes; if `wanted` is not there, one of its colour is as often as
+    not. None has its shape in another colour: of those its card says that they are often found."""
     colour, name = wanted
-    others = [(c, n) for c in COLOURS for n in SHAPES if n != name or colour not in ("", c)]
-    alike = [thing for thing in others if colour == thing[0] or name == thing[1]] or others
+    others = [(c, n) for c in COLOURS for n in SHAPES if n != name]
+    alike = [thing for thing in others if colour == thing[0]] or others
     first = rng.choice(alike if rng.random() < 0.5 else others)
     things = [(colour or rng.choice(COLOURS), name) if there else first]
     things += rng.sample(others, rng.randrange(3))
