@@ -167,7 +167,10 @@ backends.load = lambda settings: Engine("fake", "cpu", "float32", generate)
 backends.identify = lambda settings: ("fake", None)
 room = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
-run()
+try:
+    run()
+finally:  # what measures the coverage of lines writes at the end, too
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
 
 
