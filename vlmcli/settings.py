@@ -72,6 +72,33 @@ class Settings:
     dtype: str = setting(
         "auto", "--dtype", kind=str, help_text="bfloat16, float16, float32, or auto."
     )  # fmt: skip
+    quantize: str = setting(
+        "none",
+        "--quantize",
+        kind=str,
+        help_text="Weights in int8 or int4: less memory, faster, not quite the same words.",
+    )
+    cache: bool = setting(
+        True,
+        "--cache/--no-cache",
+        kind=bool,
+        help_text="Keep what the model saw in a picture, for the next question about it.",
+    )
+    detail: str = setting(
+        "auto",
+        "--detail",
+        kind=str,
+        help_text="How finely pictures are seen: low, auto, high or max.",
+        panel="Pictures",
+    )
+    max_image_tokens: int | None = setting(
+        None,
+        "--max-image-tokens",
+        kind=int,
+        least=1,
+        help_text="Most tokens that one picture may take in the prompt.",
+        panel="Pictures",
+    )
     system: str | None = setting(
         None,
         "-s",
@@ -273,15 +300,18 @@ class Settings:
 
     @property
     def answering(self) -> dict[str, object]:
-        """By name, what is set of the answer and is not the default: what can change its words."""
-        return {n: v for n in ANSWERING if (v := getattr(self, n)) != TABLE[n].default}
+        """By name, what is not at its default and can change the words of an answer."""
+        return {n: v for n in (*SEEING, *ANSWERING) if (v := getattr(self, n)) != TABLE[n].default}
 
 
 TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}
 """Every setting by name, in the order of `--help`."""
 
 ANSWERING = tuple(name for name, one in TABLE.items() if one.metadata["panel"] == "Answer")
-"""What can change the words of an answer."""
+"""What is set of an answer, and can change its words."""
+
+SEEING = ("quantize", "detail", "max_image_tokens")
+"""What is set of a model as it is loaded, and can change the words of every answer."""
 
 UNASKED = tuple(name for name in TABLE if name not in (*ANSWERING, "stream", "hide_reasoning"))
 """What is set for a command whose questions or answers are none of the user's words."""

@@ -1,12 +1,12 @@
 """The one contract: a backend is a module with `load(settings) -> Engine`."""
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vlmcli import output
-from vlmcli.messages import Chosen, Chunk, Message, Sampling, Verdict
+from vlmcli.messages import Answer, Chosen, Chunk, Message, Sampling, Verdict
 from vlmcli.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Engine:
     would answer yes or no from its own next-token probabilities, `choose` which of some texts it
     would answer; both are None where a backend cannot. `fingerprint` tells the files of a model
     without a revision from all others; `packages` names those of Python whose versions its answers
-    may depend on.
+    may depend on. `generate_many` answers conversations in batches and in order; it is None where a
+    backend cannot.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Engine:
     choose: Callable[[Sequence[Message], Sequence[str]], Chosen] | None = None
     fingerprint: Callable[[], str] | None = None
     packages: tuple[str, ...] = ()
+    generate_many: Callable[[Iterable[Sequence[Message]], Sampling], Iterator[Answer]] | None = None
 
     @property
     def weights(self) -> str | None:
