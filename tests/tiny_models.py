@@ -55,16 +55,16 @@ class Family:
 
 def build(family: str, folder: Path, *, seed: int = 0) -> Path:
     """Write the tiny model of `family` into `folder` (made if needed), and return `folder`."""
-    return _write(family, folder, seed, max_shard_bytes=5_000_000)
+    return write(FAMILIES[family], folder, seed, max_shard_bytes=5_000_000)
 
 
 def build_sharded(family: str, folder: Path, *, seed: int = 0) -> Path:
     """As `build`, with the weights in several files and a model.safetensors.index.json."""
-    return _write(family, folder, seed, max_shard_bytes=100_000)
+    return write(FAMILIES[family], folder, seed, max_shard_bytes=100_000)
 
 
-def _write(name: str, folder: Path, seed: int, max_shard_bytes: int) -> Path:
-    family = FAMILIES[name]
+def write(family: Family, folder: Path, seed: int, max_shard_bytes: int) -> Path:
+    """As `build`, of a family that need not be in the table."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(family)
     ids = _ids(tokenizer)
