@@ -1,7 +1,9 @@
 """Our own loop says what transformers' says, by lean steps where the model is of their shape."""
 
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -230,6 +232,16 @@ def test_a_lean_step_that_fails_when_it_is_tried_is_no_error(
     monkeypatch.setattr(Steps, "step", failing)
     inputs = asked(processor).inputs
     assert by_loop(without_end(model), inputs, endless(9)) == by_generate(model, inputs, endless(9))
+
+
+def test_a_model_that_nobody_holds_is_freed(load: Any) -> None:
+    model, processor = load("smolvlm")
+    by_loop(model, asked(processor).inputs, endless(5))
+    assert lean.of(model) is not None
+    gone = weakref.ref(model.get_decoder().layers[0].mlp.up_proj.weight)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 # ---- rows

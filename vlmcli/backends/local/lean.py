@@ -6,6 +6,7 @@ told from its modules, and it is not believed before its own forward has said th
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from vlmcli.backends.local import linears
+from vlmcli.backends.local.inputs import REFUSALS
 from vlmcli.backends.local.linears import Function
 
 _TEXT = {"embed_tokens", "layers", "norm", "rotary_emb"}
@@ -79,7 +81,9 @@ _known: WeakKeyDictionary[Any, Lean | None] = WeakKeyDictionary()
 def of(model: Any) -> Lean | None:
     """The lean form of a loaded model; None where there is none, or it was found wrong."""
     if model not in _known:
-        with torch.inference_mode(False), torch.no_grad():
+        _known[model] = None
+        # What a model of another shape lacks, or does not take.
+        with suppress(AttributeError, *REFUSALS), torch.inference_mode(False), torch.no_grad():
             _known[model] = _recognised(model)
     return _known[model]
 
@@ -126,7 +130,8 @@ def _block(layer: Any, number: int, kinds: bool) -> Block | None:
     ):
         return None
     width = int(attention.head_dim)
-    sizes = [_rows(attention.q_proj), _rows(attention.k_proj), _rows(attention.v_proj)]
+    projections = [attention.q_proj, attention.k_proj, attention.v_proj]
+    sizes = [int(projection.out_features) for projection in projections]
     if sizes[1] != sizes[2] or sizes[1] % width or sizes[0] % sizes[1]:
         return None
     inner = hasattr(layer, "pre_feedforward_layernorm")
@@ -134,7 +139,7 @@ def _block(layer: Any, number: int, kinds: bool) -> Block | None:
     has_norms = hasattr(attention, "q_norm")
     return Block(
         before_attention=_norm(layer.input_layernorm),
-        heads=_together([attention.q_proj, attention.k_proj, attention.v_proj]),
+        heads=_together(projections),
         norms=(_norm(attention.q_norm), _norm(attention.k_norm)) if has_norms else None,
         out=linears.function(attention.o_proj),
         after_attention=_norm(layer.post_attention_layernorm) if inner else None,
@@ -158,10 +163,6 @@ def _made_of(module: Any, needed: set[str], *together: set[str]) -> bool:
         if rest >= group:
             rest -= group
     return names >= needed and not rest and not own
-
-
-def _rows(layer: Any) -> int:
-    return int(layer.out_features)
 
 
 def _together(layers: Sequence[Any]) -> Function:

@@ -56,91 +56,99 @@ def answer(
     The cache among the inputs, if there is one, holds afterwards what was read of the answer. The
     model is one of those that `layers.suits`, and `config` is one that `suits`.
     """
-    going = [*range(len(rows))]
-    held = [_Constraints(rows, going)] if any(row.constraint is not None for row in rows) else []
+    table = _Table(rows, [*range(len(rows))], {*range(len(rows))})
     model.generate(
         **inputs,
         generation_config=config,
-        logits_processor=held,
-        custom_generate=partial(_go, rows, going),
+        logits_processor=[table] if any(row.constraint is not None for row in rows) else [],
+        custom_generate=partial(_go, table),
     )
 
 
-class _Constraints(LogitsProcessor):  # type: ignore[misc]
-    """Holds each row to its own; `going` are the rows that there still are."""
+@dataclass(slots=True)
+class _Table(LogitsProcessor):  # type: ignore[misc]
+    """The answers that are `open`, each at its place among those that are still computed."""
 
-    def __init__(self, rows: Sequence[Row], going: list[int]) -> None:
-        self._rows, self._going = rows, going
+    rows: Sequence[Row]
+    places: list[int]
+    open: set[int]
+
+    @property
+    def generators(self) -> list[torch.Generator | None]:
+        return [self.rows[number].generator for number in self.places]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        held = [
-            scores[at : at + 1]
-            if (constraint := self._rows[number].constraint) is None
-            else constraint(input_ids[at : at + 1], scores[at : at + 1])
-            for at, number in enumerate(self._going)
-        ]
+        """The scores of each row as its constraint leaves them."""
+        held = []
+        for at, number in enumerate(self.places):
+            ids, own = input_ids[at : at + 1], scores[at : at + 1]
+            constraint = self.rows[number].constraint
+            if constraint is not None and number in self.open:
+                own = constraint(ids, own)
+            held.append(own)
         return torch.cat(held)
+
+    def take(self, tokens: list[int], ends: set[int], count: int) -> None:
+        """Give each row its token, the last of `count`, and see which end with it."""
+        for number, token in zip(self.places, tokens, strict=True):
+            if number in self.open:
+                row = self.rows[number]
+                if row.take(token) or token in ends or count == row.most_tokens:
+                    self.open.remove(number)
+
+    def worth_keeping(self) -> list[int] | None:
+        """The places of the rows that go on; None if too few have ended to make a copy of them."""
+        if len(self.open) > _KEPT * len(self.places):
+            return None
+        return [at for at, number in enumerate(self.places) if number in self.open]
+
+
+_KEPT = 0.75
+"""Of the rows, how many may be left when those that have ended are dropped."""
 
 
 def _go(
-    rows: Sequence[Row],
-    going: list[int],
+    table: _Table,
     model: Any,
     input_ids: torch.Tensor,
     logits_processor: Any,
     generation_config: GenerationConfig,
     stopping_criteria: Any = None,
+    synced_gpus: bool = False,
     **inputs: Any,
 ) -> None:
     """In the place of `generate`'s own loop, which calls it with all that it has prepared."""
-    inputs.pop("synced_gpus", None)
     ends = set(ends_of(generation_config))
     steps = _Stepper(model, Forward(model, inputs))
-    prompt_tokens = input_ids.shape[1]
-    room = max(row.most_tokens for row in rows)
+    length = input_ids.shape[1]
+    room = max(row.most_tokens for row in table.rows)
     ids = torch.nn.functional.pad(input_ids, (0, room))
-    open_rows = set(going)
     logits = steps.read(input_ids)
     try:
-        for length in range(prompt_tokens, prompt_tokens + room):
+        for count in range(1, room + 1):
             scores = logits_processor(ids[:, :length], logits.to(torch.float32, copy=True))
-            tokens = _chosen(scores, [rows[number].generator for number in going])
+            tokens = _chosen(scores, table.generators)
             ids[:, length] = tokens
-            for number, token in zip(going, tokens.tolist(), strict=True):
-                if number not in open_rows:
-                    continue
-                enough = rows[number].take(token)
-                if (
-                    enough
-                    or token in ends
-                    or length + 1 - prompt_tokens == rows[number].most_tokens
-                ):
-                    open_rows.remove(number)
-            if not open_rows:
+            length += 1
+            table.take(tokens.tolist(), ends, count)
+            if not table.open:
                 return
-            if len(open_rows) <= _KEPT * len(going) and steps.can_drop:
-                kept = torch.tensor([number in open_rows for number in going], device=ids.device)
-                places = kept.nonzero()[:, 0]
-                steps.keep(places)
-                ids, tokens = ids[places], tokens[places]
-                going[:] = [number for number in going if number in open_rows]
-            logits = steps.step(ids[:, : length + 1])
+            if steps.can_drop and (kept := table.worth_keeping()) is not None:
+                ids = ids[kept]
+                table.places = [table.places[at] for at in kept]
+                steps.keep(torch.tensor(kept, device=ids.device))
+            logits = steps.step(ids[:, :length])
     finally:
         steps.finish()
-
-
-_KEPT = 0.75
-"""Of the rows, how many may be left before those that have ended are dropped: it costs a copy."""
 
 
 def _chosen(scores: torch.Tensor, generators: Sequence[torch.Generator | None]) -> torch.Tensor:
     """The next token of each row: drawn by its generator, or the likeliest."""
     if generators[0] is None:
         return scores.argmax(dim=-1)
-    chances = scores.softmax(dim=-1)
     drawn = [
-        torch.multinomial(row, 1, generator=generator)
-        for row, generator in zip(chances, generators, strict=True)
+        torch.multinomial(chances, 1, generator=generator)
+        for chances, generator in zip(scores.softmax(dim=-1), generators, strict=True)
     ]
     return torch.cat(drawn)
 
