@@ -3,16 +3,20 @@ asked."""
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
+from vlmcli.backends.local import layers, loop
 from vlmcli.backends.local.cache import Memory, Start
 from vlmcli.backends.local.constraint import Constraint
 from vlmcli.backends.local.inputs import REFUSALS, Prompt
@@ -49,7 +53,7 @@ def loops(ids: list[int]) -> bool:
 
 
 class _Sink(BaseStreamer):  # type: ignore[misc]
-    """What `generate` hands its tokens to: makes text of them and decides when it is enough."""
+    """What tokens are handed to: makes text of them and decides when it is enough."""
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         self.ids: list[int] = []
         self.reason: FinishReason | None = None
         self.first_token_at: float | None = None
+        self.last_token_at: float | None = None
 
     def put(self, value: torch.Tensor) -> None:
         # The prompt comes first (the start token of an encoder-decoder), then each new token.
@@ -76,10 +81,13 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
             self._prompt_came = True
             return
         for token in value.flatten().tolist():
-            self._take(token)
+            if self.take(token):
+                raise _Finished
 
-    def _take(self, token: int) -> None:
-        self.first_token_at = self.first_token_at or time.perf_counter()
+    def take(self, token: int) -> bool:
+        """Go on by a token; whether it is enough now."""
+        self.last_token_at = time.perf_counter()
+        self.first_token_at = self.first_token_at or self.last_token_at
         self.ids.append(token)
         self._give(self._thoughts.push(self._text(token)))
         if self._constraint is not None:
@@ -88,8 +96,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
             self.reason = "stop"
         elif loops(self.ids):
             self.reason = "loop"
-        if self.reason:
-            raise _Finished
+        return self.reason is not None
 
     def _text(self, token: int) -> str:
         mark = self._marks.get(token, "")
@@ -120,6 +127,59 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
             self._emit(Delta(self._edges[Delta].push(self._stops.flush())))
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One that is being given; `seed` is None where nothing is drawn."""
+
+    prompt: Prompt
+    config: GenerationConfig
+    sink: _Sink
+    constraint: Constraint | None
+    seed: int | None
+
+    def row(self, device: torch.device) -> loop.Row:
+        generator = None
+        if self.seed is not None:
+            generator = torch.Generator(device).manual_seed(self.seed)
+        return loop.Row(self.sink.take, self.config.max_new_tokens, self.constraint, generator)
+
+    def done(self, started: float, ended: float, cached_tokens: int = 0) -> Done:
+        ids = self.sink.ids
+        full = len(ids) >= self.config.max_new_tokens and not has_ended(ids, self.config)
+        return Done(
+            reason=self.sink.reason or ("length" if full else "stop"),
+            prompt_tokens=self.prompt.prompt_tokens,
+            image_tokens=self.prompt.image_tokens,
+            new_tokens=len(ids),
+            seconds_to_first_token=(self.sink.first_token_at or ended) - started,
+            seconds=ended - started,
+            cached_tokens=cached_tokens,
+            seed=self.seed,
+        )
+
+
+def _begun(
+    model: Any,
+    processor: Processor,
+    prompt: Prompt,
+    sampling: Sampling,
+    emit: Callable[[Piece], None],
+) -> _Answer:
+    config = generation_config(model, processor, prompt, sampling)
+    seed = sampling.seed if config.do_sample else None
+    if seed is None and config.do_sample:
+        seed = secrets.randbits(32)  # so that what was drawn can be drawn again
+    marks, opened = marks_of(processor, prompt)
+    thoughts = Thoughts(marks, opened)
+    constraint = (
+        None
+        if sampling.schema is None
+        else Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
+    )
+    sink = _Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
+    return _Answer(prompt, config, sink, constraint, seed)
+
+
 def generate_text(
     model: Any,
     processor: Processor,
@@ -133,58 +193,80 @@ def generate_text(
     What `memory` holds of an earlier prompt is not read again, and it is given this one to hold.
     """
     started = time.perf_counter()
-    config = generation_config(model, processor, prompt, sampling)
-    seed = sampling.seed
-    if seed is None and config.do_sample:
-        seed = secrets.randbits(32)  # so that what was drawn can be drawn again
-
-    marks, opened = marks_of(processor, prompt)
-    thoughts = Thoughts(marks, opened)
-    constraint = (
-        None
-        if sampling.schema is None
-        else Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
-    )
-    sink = _Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
-
-    def answer(start: Start) -> None:
-        if seed is not None:
-            torch.manual_seed(seed)
-        with suppress(_Finished), reaching(model, start.new_pictures):
-            model.generate(
-                **on_device(start.inputs, model),
-                generation_config=config,
-                **({} if constraint is None else {"logits_processor": [constraint]}),
-                streamer=sink,
-            )
-
+    answer = _begun(model, processor, prompt, sampling, emit)
+    # Elsewhere than on a CPU our own loop was never timed beside that of `generate`.
+    ours = model.device.type == "cpu" and takes_many(model, processor)
+    give = _by_our_loop if ours else _by_generate
     with torch.inference_mode():
         start = Start(prompt.inputs) if memory is None else memory.start(prompt.inputs)
         try:
-            answer(start)
+            give(model, start, answer)
         except REFUSALS:
-            if memory is None or not start.cached_tokens or sink.ids:
+            if memory is None or not start.cached_tokens or answer.sink.ids:
                 raise
             # No family is known to come here. What can be answered must not fail over a saving.
             memory.give_up()
             start = Start(prompt.inputs)
-            sink.restart()
-            answer(start)
+            answer.sink.restart()
+            give(model, start, answer)
         if memory is not None:
-            memory.keep(start, sink.ids)
-    sink.flush()
-    ended = time.perf_counter()
-    full = len(sink.ids) >= config.max_new_tokens
-    return Done(
-        reason=sink.reason or ("length" if full and not has_ended(sink.ids, config) else "stop"),
-        prompt_tokens=prompt.prompt_tokens,
-        image_tokens=prompt.image_tokens,
-        new_tokens=len(sink.ids),
-        seconds_to_first_token=(sink.first_token_at or ended) - started,
-        seconds=ended - started,
-        cached_tokens=start.cached_tokens,
-        seed=seed if config.do_sample else None,
-    )
+            memory.keep(start, answer.sink.ids)
+    answer.sink.flush()
+    return answer.done(started, time.perf_counter(), start.cached_tokens)
+
+
+def _by_our_loop(model: Any, start: Start, answer: _Answer) -> None:
+    with suppress(_Finished), reaching(model, start.new_pictures):
+        inputs = on_device(start.inputs, model)
+        loop.answer(model, inputs, answer.config, [answer.row(model.device)])
+
+
+def _by_generate(model: Any, start: Start, answer: _Answer) -> None:
+    if answer.seed is not None:
+        torch.manual_seed(answer.seed)
+    with suppress(_Finished), reaching(model, start.new_pictures):
+        model.generate(
+            **on_device(start.inputs, model),
+            generation_config=answer.config,
+            **({} if answer.constraint is None else {"logits_processor": [answer.constraint]}),
+            streamer=answer.sink,
+        )
+
+
+def takes_many(model: Any, processor: Processor) -> bool:
+    """Whether `generate_texts` can answer with this model."""
+    return layers.suits(model, processor) and loop.suits(model.generation_config)
+
+
+def generate_texts(
+    model: Any,
+    processor: Processor,
+    prompts: Sequence[Prompt],
+    inputs: dict[str, Any],
+    sampling: Sampling,
+    emits: Sequence[Callable[[Piece], None]],
+) -> list[Done]:
+    """Answer prompts side by side, giving the text of each to its own of `emits`; what one of them
+    raises ends all.
+
+    `inputs` are those of all prompts, a row each, filled up at their left where they differ in
+    length; their attention mask says where. The model is one that `takes_many`.
+    """
+    started = time.perf_counter()
+    answers = [
+        _begun(model, processor, prompt, sampling, emit)
+        for prompt, emit in zip(prompts, emits, strict=True)
+    ]
+    config = copy(answers[0].config)
+    config.max_new_tokens = max(answer.config.max_new_tokens for answer in answers)
+    with torch.inference_mode():
+        rows = [answer.row(model.device) for answer in answers]
+        loop.answer(model, on_device(inputs, model), config, rows)
+    for answer in answers:
+        answer.sink.flush()
+    return [
+        answer.done(started, answer.sink.last_token_at or time.perf_counter()) for answer in answers
+    ]
 
 
 def on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
