@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from vlmcli import choices, schemas
+from vlmcli import choices, details, schemas
 from vlmcli.messages import Sampling
 
 
@@ -90,6 +90,7 @@ class Settings:
         kind=str,
         help_text="How finely pictures are seen: low, auto, high or max.",
         panel="Pictures",
+        parse=details.parse,
     )
     max_image_tokens: int | None = setting(
         None,
