@@ -296,13 +296,25 @@ class Settings:
         """Without all that is set of the answer."""
         return self._without(ANSWERING)
 
+    def typed(self) -> frozenset[str]:
+        """The names of what was given on the command line."""
+        return frozenset(name for name, origin in self.origins.items() if origin[:1] == "-")
+
     def _without(self, names: tuple[str, ...]) -> "Settings":
         return replace(self, **{name: TABLE[name].default for name in names})  # type: ignore[arg-type]
 
     @property
     def answering(self) -> dict[str, object]:
         """By name, what is not at its default and can change the words of an answer."""
-        return {n: v for n in (*SEEING, *ANSWERING) if (v := getattr(self, n)) != TABLE[n].default}
+        return self._changed((*SEEING, *ANSWERING))
+
+    @property
+    def seeing(self) -> dict[str, object]:
+        """`answering`, as far as it is settled when the model is loaded."""
+        return self._changed(SEEING)
+
+    def _changed(self, names: tuple[str, ...]) -> dict[str, object]:
+        return {name: v for name in names if (v := getattr(self, name)) != TABLE[name].default}
 
 
 TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}

@@ -51,7 +51,7 @@ class Sight:
     `counts` keeps what pictures of a size were found to take.
     """
 
-    detail: str = "max"
+    detail: str = "auto"
     max_tokens: int | None = None
     on_cpu: bool = False
     counts: dict[Any, int | None] = field(default_factory=dict, compare=False, repr=False)
@@ -196,14 +196,14 @@ class View:
         allowed = self.sight.max_tokens
         if allowed is None:
             return fitted
-        pixels, least = float(fitted[0] * fitted[1]), math.inf
+        own, pixels, least = fitted, float(fitted[0] * fitted[1]), math.inf
         while (tokens := self._counted(fitted, count)) is not None and tokens > allowed:
             least = min(least, tokens)
             pixels *= min(0.9, allowed / tokens)
             if pixels < _LEAST:
                 raise UsageError(
                     f"--max-image-tokens {allowed}: {self.name} takes at least {least} for a"
-                    " picture",
+                    f" picture of {own[0]} x {own[1]}",
                     hint=f"--max-image-tokens {least}, or another model",
                 )
             fitted = within(pixels)
