@@ -67,9 +67,12 @@ def _prepare_video(
 def _count(
     processor: Processor, template: str, seen: Image | Video, options: dict[str, Any]
 ) -> int | None:
-    """The tokens of one picture or clip."""
+    """The tokens of one picture or clip; None if it is refused, or takes none."""
     chat = _accepted(processor, _chat(processor, [user("x", [seen])], template), template)
-    return count_image_tokens(processor, _inputs(processor, chat, template, options))
+    try:
+        return count_image_tokens(processor, _inputs(processor, chat, template, options))
+    except REFUSALS:
+        return None
 
 
 def _prepare(

@@ -224,7 +224,7 @@ def _explained(error: Exception, ref: ModelRef, device: Device) -> VlmError | No
 def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:
     return DeviceError(
         f"{ref.name} ran out of memory on {device.name}",
-        hint="send fewer pictures, see less of each (--detail low), or take a smaller model",
+        hint="send fewer pictures, --detail low, lower -n, or take a smaller model",
     )
 
 

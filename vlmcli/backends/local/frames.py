@@ -3,6 +3,7 @@ pictures in the order of time, each after its time."""
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vlmcli import wording
 from vlmcli.backends import FrameBudget
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.resolution import Count
+from vlmcli.errors import InputError, UsageError, shown
 from vlmcli.messages import Image, Message, Part, Text, Video, images_of, videos_of
 from vlmcli.models.files import read_quietly
 
@@ -55,12 +57,12 @@ def as_pictures(
 ) -> tuple[list[Message], dict[str, Any]]:
     """The conversation with each clip as pictures in order, each after its time, and all in the
     size in which the model sees them; and what its processor is told of them."""
-    shown = [
+    seen = [
         replace(message, content=tuple(_unrolled(processor, message.content, count)))
         for message in conversation
     ]
-    sizes = [image.pixels.size for image in images_of(shown)]
-    return shown, processor.view.options(sizes, frames=bool(videos_of(conversation)))
+    sizes = [image.pixels.size for image in images_of(seen)]
+    return seen, processor.view.options(sizes, frames=bool(videos_of(conversation)))
 
 
 def as_videos(
@@ -70,22 +72,24 @@ def as_videos(
     view = processor.view
 
     def sized(part: Part) -> Part:
-        if isinstance(part, Image):
-            return replace(part, pixels=view.picture(part.pixels, count))
-        if isinstance(part, Video):
+        if isinstance(part, Text):
+            return part
+        with _naming(part):
+            if isinstance(part, Image):
+                return replace(part, pixels=view.picture(part.pixels, count))
             frames = (view.frame_of_video(frame, count_frame) for frame in part.frames)
             return replace(part, frames=tuple(frames))
-        return part
 
-    shown = [replace(one, content=tuple(map(sized, one.content))) for one in conversation]
-    return shown, view.options([image.pixels.size for image in images_of(shown)])
+    seen = [replace(one, content=tuple(map(sized, one.content))) for one in conversation]
+    return seen, view.options([image.pixels.size for image in images_of(seen)])
 
 
 def _unrolled(processor: Processor, content: Sequence[Part], count: Count) -> Iterator[Part]:
     view = processor.view
     for part in content:
         if isinstance(part, Image):
-            yield replace(part, pixels=view.picture(part.pixels, count))
+            with _naming(part):
+                yield replace(part, pixels=view.picture(part.pixels, count))
             continue
         if isinstance(part, Text):
             yield part
@@ -97,7 +101,19 @@ def _unrolled(processor: Processor, content: Sequence[Part], count: Count) -> It
         for time, frame in zip(times, part.frames, strict=True):
             if several:
                 yield Text(f"{time}\n")
-            yield Image(f"{part.name} {time}", view.frame(frame, count), "")
+            with _naming(part):
+                yield Image(f"{part.name} {time}", view.frame(frame, count), "")
+
+
+@contextmanager
+def _naming(seen: Image | Video) -> Iterator[None]:
+    """A bound that is too low for this one, though not for all, is an error of this one."""
+    try:
+        yield
+    except UsageError as error:
+        if not seen.name:  # only tried
+            raise
+        raise InputError(f"{shown(seen.name)}: {error.message}", hint=error.hint) from error
 
 
 def blank(size: tuple[int, int], count: int = 4) -> Video:

@@ -57,7 +57,10 @@ def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
 
     def count(size: Size, options: Options) -> int | None:
         text, pixels = _plain_text(processor, conversation[0]), blank(size).pixels
-        return count_image_tokens(processor, _inputs(processor, text, [pixels], options))
+        try:
+            return count_image_tokens(processor, _inputs(processor, text, [pixels], options))
+        except REFUSALS:  # so will the picture be
+            return None
 
     (message,), told = frames.as_pictures(processor, conversation, count)
     images = [image.pixels for image in message.images]

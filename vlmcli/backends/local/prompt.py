@@ -1,13 +1,13 @@
 """Messages -> what a model is fed, and what `--dry-run` shows of it."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vlmcli import wording
 from vlmcli.backends import FrameBudget, ImagePreview
 from vlmcli.backends.local import chat, frames, plain
 from vlmcli.backends.local.inputs import Prompt, blank
@@ -46,8 +46,8 @@ def check_bound(processor: Processor) -> None:
     """Raises UsageError where no picture takes so few tokens as the user allows."""
     if processor.sight.max_tokens is None:
         return
-    with suppress(ModelError):  # what takes no question says so when it is asked one
-        prepare(processor, [user("x", [blank(_ICON)])])
+    words = Text(wording.CAPTION_STYLES["short"], "short")  # which every family takes
+    prepare(processor, [user(words, [blank(_ICON)])])
 
 
 def frame_budget(processor: Processor, folder: Path) -> FrameBudget:

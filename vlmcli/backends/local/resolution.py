@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import PIL.Image
@@ -29,6 +30,7 @@ Options = Mapping[str, Any]
 Count = Callable[[Size, Options], int | None]
 """The tokens that a picture of a size takes in the prompt, its processor told some options."""
 
+_USUAL_TILE = 512, 512
 _LOW = 512 * 512
 _FRAME = 448 * 448
 """Of a frame of a clip, which has many: 256 tokens or so where each pixel costs tokens."""
@@ -87,10 +89,11 @@ def way_of(image_processor: Any, combined: Any = None) -> Way | None:
         return Crops((get("tile_size"),) * 2, counts, single, None)
     if get("max_soft_tokens") and get("pooling_kernel_size"):
         return Budget(get("patch_size") * get("pooling_kernel_size"), get("max_soft_tokens"))
-    if get("image_grid_pinpoints") or get("max_image_tiles"):
-        return Canvases(_square(size) or _square(get("crop_size")) or (_edge_of(_LOW),) * 2)
-    if get("max_patches") and (patch := _square(get("patch_size"))) and "size" not in told:
+    patch = _square(get("patch_size"))
+    if get("max_patches") and patch and "flattened_patches" in get("model_input_names"):
         return Patches(patch, get("max_patches"))
+    if get("image_grid_pinpoints") or get("max_image_tiles") or get("max_patches"):
+        return Canvases(_square(size) or _square(get("crop_size")) or _USUAL_TILE)
     if any(get(name) is not None for name in _VARIES) or _edge(size, "longest_edge"):
         return _area(get, size, splits)
     return None
@@ -103,7 +106,7 @@ def _crops(image_processor: Any, get: Callable[[str], Any]) -> Crops:
         return max(1, views - 1)  # without that of the whole
 
     counts = range(get("min_patches") or 1, get("max_patches") + 1)
-    tile = _square(get("size")) or (_edge_of(_LOW),) * 2
+    tile = _square(get("tile_size")) or _square(get("size")) or _USUAL_TILE
     return Crops(tile, counts, 0, counted)
 
 
@@ -130,10 +133,6 @@ def _square(size: Any) -> Size | None:
     return (width, height) if width and height else None
 
 
-def _edge_of(pixels: int) -> int:
-    return math.isqrt(pixels)
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """How the processor of a model, called `name`, is to show pictures."""
@@ -148,7 +147,10 @@ class View:
         return way_of(self.image_processor, self.combined)
 
     def picture(self, pixels: PIL.Image.Image, count: Count) -> PIL.Image.Image:
-        """A picture in the size in which the processor is given it. Raises UsageError."""
+        """A picture in the size in which the processor is given it.
+
+        Raises UsageError if it cannot take so few tokens as are allowed.
+        """
         detail = self.sight.detail
         return self._resized(pixels, self._fitted(pixels.size, detail, count))
 
@@ -162,7 +164,8 @@ class View:
         size = pixels.size
         if self.sight.detail == "low":
             size = shrunk(size, _FRAME)
-        bounded = self._bounded(size, lambda at_most: shrunk(size, at_most), count)
+        counted = partial(self._counted, "video", count=count)
+        bounded = self._bounded(size, lambda at_most: shrunk(size, at_most), counted)
         return self._resized(pixels, bounded)
 
     def options(self, sizes: Sequence[Size], *, frames: bool = False) -> dict[str, Any]:
@@ -189,15 +192,17 @@ class View:
             fitted = way.shipped(size)
         else:
             fitted = way.low(size, most) if detail == "low" else within(most)
-        return self._bounded(fitted, within, count)
+        return self._bounded(fitted, within, partial(self._counted, "picture", count=count))
 
-    def _bounded(self, fitted: Size, within: Callable[[float], Size], count: Count) -> Size:
+    def _bounded(
+        self, fitted: Size, within: Callable[[float], Size], counted: Callable[[Size], int | None]
+    ) -> Size:
         """The size, or less of it, so that it takes no more than the tokens that are allowed."""
         allowed = self.sight.max_tokens
         if allowed is None:
             return fitted
         own, pixels, least = fitted, float(fitted[0] * fitted[1]), math.inf
-        while (tokens := self._counted(fitted, count)) is not None and tokens > allowed:
+        while (tokens := counted(fitted)) is not None and tokens > allowed:
             least = min(least, tokens)
             pixels *= min(0.9, allowed / tokens)
             if pixels < _LEAST:
@@ -209,9 +214,9 @@ class View:
             fitted = within(pixels)
         return fitted
 
-    def _counted(self, size: Size, count: Count) -> int | None:
+    def _counted(self, kind: str, size: Size, *, count: Count) -> int | None:
         options = self.options([size])
-        key = size, tuple(options.items())
+        key = kind, size
         if key not in self.sight.counts:
             self.sight.counts[key] = count(size, options)
         return self.sight.counts[key]

@@ -51,6 +51,12 @@ def shrunk(size: Size, pixels: float, unit: int = 1) -> Size:
     return width, height
 
 
+def inside(size: Size, bounds: Size) -> Size:
+    """The size, brought down to fit into `bounds` where it does not."""
+    share = min(1, bounds[0] / size[0], bounds[1] / size[1])
+    return max(1, int(size[0] * share)), max(1, int(size[1] * share))
+
+
 def grid(size: Size, tile: Size, counts: range, *, sides: Size, all_of_them: bool) -> Size | None:
     """The columns and rows of tiles that keep most of a picture, of `counts` tiles in all.
 
@@ -134,7 +140,7 @@ class Crops:
     counted: Callable[[int, int], int] | None
 
     def low(self, size: Size, pixels: float) -> Size:
-        return shrunk(size, self._one) if self.single else self.tile
+        return shrunk(size, self._one) if self.single else self._whole(size)
 
     def own(self, size: Size, pixels: float, *, all_of_them: bool) -> Size:
         if self.single and (_area_of(size) <= self.single or pixels < 2 * self._one):
@@ -148,8 +154,12 @@ class Crops:
         sides = (_MOST_TILES_A_SIDE, _MOST_TILES_A_SIDE)
         found = grid(size, self.tile, counts, sides=sides, all_of_them=all_of_them)
         if found is None:
-            return shrunk(size, self.single) if self.single else size
+            return shrunk(size, self.single) if self.single else self._whole(size)
         return found[0] * self.tile[0], found[1] * self.tile[1]
+
+    def _whole(self, size: Size) -> Size:
+        """As one view: the very tile, or what fits into it where a grid has more than one."""
+        return self.tile if 1 in self.counts else inside(size, self.tile)
 
     @property
     def _one(self) -> int:
@@ -169,8 +179,7 @@ class Canvases:
     tile: Size
 
     def low(self, size: Size, pixels: float) -> Size:
-        share = min(1, self.tile[0] / size[0], self.tile[1] / size[1])
-        return max(1, int(size[0] * share)), max(1, int(size[1] * share))
+        return inside(size, self.tile)
 
     def own(self, size: Size, pixels: float, *, all_of_them: bool) -> Size:
         return shrunk(size, pixels)
