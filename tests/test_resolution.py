@@ -30,7 +30,7 @@ CHATTING = (
     "qwen3_vl", "internvl", "gemma3", "gemma4", "mllama", "granite_docling",
 )  # fmt: skip
 PLAIN = ("got_ocr2", "paligemma", "florence2", "blip", "blip-2", "git", "pix2struct")
-SIZES: tuple[Size, ...] = ((64, 64), (640, 480), (700, 40), (800, 1200))
+SIZES: tuple[Size, ...] = ((64, 64), (640, 480), (1100, 40))
 
 
 # --- processors with the parameters that they are published with ---
@@ -296,8 +296,8 @@ def test_with_max_a_captioner_is_given_what_transformers_gives_it(tiny: Tiny, fa
 
 
 @pytest.mark.parametrize("family", sorted({*CHATTING, *PLAIN}))
-@pytest.mark.parametrize("detail", ["low", "auto", "high"])
-def test_every_family_answers_at_every_detail(
+@pytest.mark.parametrize("detail", ["low", "high"])
+def test_every_family_answers_at_other_details(
     run: Run, tiny: Tiny, tmp_path: Path, family: str, detail: str
 ) -> None:
     picture = draw(tmp_path / "a.png", (250, 170))

@@ -88,7 +88,8 @@ class Settings:
         "auto",
         "--detail",
         kind=str,
-        help_text="How finely pictures are seen: low, auto, high or max.",
+        help_text="How finely pictures are seen: low is one view, auto their own pixels (on a CPU"
+        " up to a million), high all of them, max what the model's processor enlarges them to.",
         panel="Pictures",
         parse=details.parse,
     )

@@ -17,7 +17,6 @@ from vlmcli.timecodes import clock
 Key = tuple[object, ...]
 """All that makes one loaded model another."""
 
-
 _LOADED = ("model", "revision", "device", "dtype")
 """What a record says of the model itself; of how it sees, its settings do."""
 

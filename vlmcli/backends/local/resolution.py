@@ -201,14 +201,14 @@ class View:
         allowed = self.sight.max_tokens
         if allowed is None:
             return fitted
-        own, pixels, least = fitted, float(fitted[0] * fitted[1]), math.inf
+        pixels, least = float(fitted[0] * fitted[1]), math.inf
         while (tokens := counted(fitted)) is not None and tokens > allowed:
             least = min(least, tokens)
             pixels *= min(0.9, allowed / tokens)
             if pixels < _LEAST:
                 raise UsageError(
-                    f"--max-image-tokens {allowed}: {self.name} takes at least {least} for a"
-                    f" picture of {own[0]} x {own[1]}",
+                    f"--max-image-tokens {allowed}: {self.name} takes at least {least}"
+                    " for a picture",
                     hint=f"--max-image-tokens {least}, or another model",
                 )
             fitted = within(pixels)
