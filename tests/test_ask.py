@@ -243,8 +243,8 @@ def test_a_dry_run_shows_sizes_tokens_and_the_exact_prompt(
             "image": str(picture),
             "size": [64, 48],
             "resized": [56, 56],
-            "tiles": 5,
-            "image_tokens": 20,
+            "tiles": 1,
+            "image_tokens": 4,
         }
     ]
     assert shown["messages"] == [

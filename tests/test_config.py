@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vlmcli import config, configfile
+from vlmcli.details import DETAILS
 from vlmcli.errors import UsageError
 from vlmcli.messages import Sampling
 from vlmcli.settings import FORMS, TABLE
@@ -24,6 +25,8 @@ texts = st.text(min_size=1).filter(str.strip)
 def in_range(name: str) -> st.SearchStrategy[Any]:
     """Values that a setting takes, in the type that it has in the end."""
     table = TABLE[name].metadata
+    if name == "detail":
+        return st.sampled_from(DETAILS)
     least, most = table["least"], table["most"]
     strategies: dict[type, st.SearchStrategy[Any]] = {
         str: texts,

@@ -414,7 +414,7 @@ def test_a_picture_alone_is_a_turn(run: Run, tiny: Tiny, picture: Path, tmp_path
     code, out, err = run("ask", "--messages", file, "-m", tiny("smolvlm"), "--dry-run")
 
     assert (code, err) == (0, "")
-    assert json.loads(out)["images"][0]["image_tokens"] == 20
+    assert json.loads(out)["images"][0]["image_tokens"] == 4
 
 
 @pytest.mark.parametrize("family", ["smolvlm", "qwen3_vl", "gemma3", "llava_next"])

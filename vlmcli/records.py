@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from vlmcli import config, messages, wire
 from vlmcli.errors import InputError, UsageError
 from vlmcli.messages import Image, Message, Part, Text, Video
-from vlmcli.settings import ANSWERING, Settings
+from vlmcli.settings import ANSWERING, SEEING, TABLE, Settings
 
 # Written down ----------------------------------------------------------------------------------
 
@@ -94,10 +94,17 @@ class Recorded:
     versions: Mapping[str, str]
 
     def answering(self, base: Settings) -> Settings:
-        """`base`, but what it says of the answer is what the record says. Raises InputError."""
-        settings = base.unasked()
+        """`base`, but what it says of the answer is what the record says. Raises InputError.
+
+        How pictures are seen and in what numbers is the record's too, unless it was typed.
+        """
+        settings, typed = base.unasked(), base.typed()
+        untyped = {name: TABLE[name].default for name in SEEING if name not in typed}
+        settings = replace(settings, **untyped)  # type: ignore[arg-type]
         for name, value in self.settings.items():
-            if name not in ANSWERING:
+            if name in SEEING and name in typed:
+                continue
+            if name not in (*SEEING, *ANSWERING):
                 raise InputError(
                     f"settings: no setting is called {name!r}", hint="is it of a newer vlm?"
                 )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from vlmcli import choices, schemas
+from vlmcli import choices, details, schemas
 from vlmcli.messages import Sampling
 
 
@@ -88,8 +88,10 @@ class Settings:
         "auto",
         "--detail",
         kind=str,
-        help_text="How finely pictures are seen: low, auto, high or max.",
+        help_text="How finely pictures are seen: low is one view, auto their own pixels (on a CPU"
+        " up to a million), high all of them, max what the model's processor enlarges them to.",
         panel="Pictures",
+        parse=details.parse,
     )
     max_image_tokens: int | None = setting(
         None,
@@ -295,13 +297,25 @@ class Settings:
         """Without all that is set of the answer."""
         return self._without(ANSWERING)
 
+    def typed(self) -> frozenset[str]:
+        """The names of what was given on the command line."""
+        return frozenset(name for name, origin in self.origins.items() if origin[:1] == "-")
+
     def _without(self, names: tuple[str, ...]) -> "Settings":
         return replace(self, **{name: TABLE[name].default for name in names})  # type: ignore[arg-type]
 
     @property
     def answering(self) -> dict[str, object]:
         """By name, what is not at its default and can change the words of an answer."""
-        return {n: v for n in (*SEEING, *ANSWERING) if (v := getattr(self, n)) != TABLE[n].default}
+        return self._changed((*SEEING, *ANSWERING))
+
+    @property
+    def seeing(self) -> dict[str, object]:
+        """`answering`, as far as it is settled when the model is loaded."""
+        return self._changed(SEEING)
+
+    def _changed(self, names: tuple[str, ...]) -> dict[str, object]:
+        return {name: v for name in names if (v := getattr(self, name)) != TABLE[name].default}
 
 
 TABLE: Mapping[str, "Field[Any]"] = {f.name: f for f in fields(Settings) if f.metadata}

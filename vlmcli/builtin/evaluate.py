@@ -52,14 +52,16 @@ class Task:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="builtin", help="a folder; the default is what ships")
+    parser.add_argument("--detail", default="auto", help="as of the program; the default is auto")
     parser.add_argument("--count", type=int, default=300, help="questions of each kind")
     parser.add_argument("--seed", type=int, default=20_000_003)
     parser.add_argument("--show", type=int, default=0, help="print so many wrong answers of a kind")
     parser.add_argument("--keep", type=Path, help="write the pictures of wrong answers there")
     options = parser.parse_args()
-    settings = config.load({"model": options.model})
+    settings = config.load({"model": options.model, "detail": options.detail})
     engine = backends.load(settings)
-    say(f"{engine.label}; {len(fonts.held_out_faces())} held-out faces; seed {options.seed}")
+    seen = f"{len(fonts.held_out_faces())} held-out faces; --detail {settings.detail}"
+    say(f"{engine.label}; {seen}; seed {options.seed}")
     for kind, make in MAKERS.items():
         rng = Random(f"{options.seed} {kind}")
         tasks = [make(rng, fonts.held_out_faces()) for _ in range(options.count)]

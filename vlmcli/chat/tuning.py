@@ -7,13 +7,15 @@ from dataclasses import replace
 
 from vlmcli import config
 from vlmcli.errors import UsageError, shown
-from vlmcli.settings import FORMS, TABLE, Settings
+from vlmcli.settings import FORMS, SEEING, TABLE, Settings
 
 BACK = "-"
 """As a value: what it was when the chat began."""
 
 SETTABLE = tuple(
-    name for name in TABLE if TABLE[name].metadata["panel"] != "Model" and name not in FORMS
+    name
+    for name in TABLE
+    if TABLE[name].metadata["panel"] != "Model" and name not in (*SEEING, *FORMS)
 )
 
 

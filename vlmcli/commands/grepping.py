@@ -194,4 +194,5 @@ def _record(
     rounded = {name: round(chance, 6) for name, chance in chances.items()}
     of_words = ("text", "finish_reason", "settings", "new_tokens")
     rest = {name: value for name, value in fields.items() if name not in of_words}
-    return {"file": rest.pop("file"), **said, **rounded, **rest}
+    seeing = {"settings": settings.seeing} if settings.seeing else {}
+    return {"file": rest.pop("file"), **said, **rounded, **seeing, **rest}

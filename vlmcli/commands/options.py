@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from vlmcli import prompts
+from vlmcli.details import DETAILS
 from vlmcli.models import names
 from vlmcli.settings import TABLE
 
@@ -47,6 +48,11 @@ Variables = Annotated[
 
 Spelling = Mapping[str, tuple[str, ...]]
 """Setting -> its flags in a command that needs the usual ones for something else."""
+
+_COMPLETIONS: dict[str, Callable[..., Any]] = {
+    "model": names.completions,
+    "detail": lambda: [*DETAILS],
+}
 
 # Numbers are read by config, whose errors name the value; here they are texts.
 _KINDS: dict[type, Any] = {
@@ -90,7 +96,7 @@ def _parameter(name: str, spelt: tuple[str, ...]) -> inspect.Parameter:
         help=f"{table['help']}{_default_of(name)}",
         show_default=False,
         rich_help_panel=table["panel"],
-        autocompletion=names.completions if name == "model" else None,
+        autocompletion=_COMPLETIONS.get(name),
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]

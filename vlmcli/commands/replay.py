@@ -35,8 +35,8 @@ def replay(
 
     A line a record: the file, a tab, and "same" or "different". The model, its revision, the number
     format and all that changes an answer are those of the record, and every file must be what it
-    was. -m, --device and --dtype ask another model, or here what was asked there. The exit code is
-    0 if all are the same, 1 if some differ.
+    was. -m, --device, --dtype, --quantize and --detail ask another model, or here what was asked
+    there, or have it see otherwise. The exit code is 0 if all are the same, 1 if some differ.
 
     Example: vlm replay answer.json
     """

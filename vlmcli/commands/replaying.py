@@ -5,16 +5,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vlmcli import __version__, answers, output, records, sources
+from vlmcli import __version__, answers, config, output, records, sources
 from vlmcli.backends import Engine
 from vlmcli.commands.places import Places
 from vlmcli.errors import DeviceError, ExitCode, InputError, ModelError, UsageError, VlmError, shown
 from vlmcli.messages import Done, Image, Video
 from vlmcli.records import Recorded
-from vlmcli.settings import Settings
+from vlmcli.settings import SEEING, TABLE, Settings
 from vlmcli.timecodes import clock
 
-Key = tuple[str, str | None, str, str]
+Key = tuple[object, ...]
+"""All that makes one loaded model another."""
+
+_LOADED = ("model", "revision", "device", "dtype")
+"""What a record says of the model itself; of how it sees, its settings do."""
 
 
 @dataclass(slots=True)
@@ -73,12 +77,13 @@ class Replay:
         settings = replace(recorded.answering(self.settings), json=True)
         seen = [self.places.look(one, settings) for one in recorded.seen]
         conversation = recorded.conversation(seen)
-        engine = self._engine_of(recorded)
+        engine = self._engine_of(recorded, settings)
         with output.status("looking"):
             answer = answers.collect(engine, conversation, settings)
         same = answer.text == recorded.text
         if not same:
             self._reasons |= set(_changes(recorded, engine, seen, answer.done))
+            self._reasons |= set(_typed_changes(recorded, settings))
         name = records.name_of(value)
         span = {n: recorded.fields[n] for n in ("start", "end") if n in recorded.fields}
         if self.settings.json:
@@ -93,10 +98,10 @@ class Replay:
 
     # The model ---------------------------------------------------------------------------------
 
-    def _engine_of(self, recorded: Recorded) -> Engine:
+    def _engine_of(self, recorded: Recorded, settings: Settings) -> Engine:
         """The model of the record, or the one that was typed; one is in memory at a time."""
-        wanted = self._wanted(recorded)
-        key = (wanted.model, wanted.revision, wanted.device, wanted.dtype)
+        wanted = self._wanted(recorded, settings)
+        key = tuple(getattr(wanted, name) for name in (*_LOADED, *SEEING))
         if key in self._refused:
             raise self._refused[key]
         if self._engine is None or key != self._loaded:
@@ -112,8 +117,8 @@ class Replay:
             _check_same(self._engine, recorded)
         return self._engine
 
-    def _wanted(self, recorded: Recorded) -> Settings:
-        wanted = self.settings.unasked()
+    def _wanted(self, recorded: Recorded, settings: Settings) -> Settings:
+        wanted = settings.unasked()
         if not self._typed("model", "revision"):
             origins = {**wanted.origins, "revision": "the record"}
             wanted = replace(wanted, model=recorded.model, revision=recorded.revision)
@@ -125,7 +130,7 @@ class Replay:
         return wanted
 
     def _typed(self, *names: str) -> bool:
-        return any(self.settings.origins[name] == f"--{name}" for name in names)
+        return not self.settings.typed().isdisjoint(names)
 
     def _device_of(self, recorded: Recorded) -> str:
         from vlmcli import device as devices  # torch, not before the files are found
@@ -165,9 +170,11 @@ def _by_model(jobs: Sequence[object]) -> list[tuple[int, object]]:
 
     def rank(job: tuple[int, object]) -> int:
         value = job[1]
-        named = ("model", "revision", "device", "dtype")
-        key = tuple(str(value.get(name)) for name in named) if isinstance(value, dict) else ()
-        return ranks.setdefault(key, len(ranks))
+        fields = value if isinstance(value, dict) else {}
+        settings = fields.get("settings")
+        asked = settings if isinstance(settings, dict) else {}
+        key = [*(fields.get(name) for name in _LOADED), *(asked.get(name) for name in SEEING)]
+        return ranks.setdefault(str(key), len(ranks))
 
     return sorted(enumerate(jobs, 1), key=rank)
 
@@ -210,6 +217,14 @@ def _changes(
     # The same numbers come out a little different where a prompt is read in other pieces.
     if (cached := recorded.fields.get("cached_tokens", 0)) != done.cached_tokens:
         yield f"{cached} tokens of the prompt were read before, and {done.cached_tokens} are now"
+
+
+def _typed_changes(recorded: Recorded, settings: Settings) -> Iterator[str]:
+    """What was typed of how the model is to see, and is not what the record has."""
+    for name in SEEING:
+        was, now = recorded.settings.get(name, TABLE[name].default), getattr(settings, name)
+        if was != now:
+            yield f"{config.long_flag(TABLE[name])} was {was} and is {now}"
 
 
 def _window(span: dict[str, object]) -> str:

@@ -1,12 +1,13 @@
 """Models that run here, through transformers.
 
 `engine` loads and answers; `processors` reads a model's processor; `prompt` turns messages into
-inputs; `literal` keeps special tokens in a user's text from being structure; `decode` turns tokens
-into the `words` of an answer, of which `thoughts` are no part, and holds it to a `constraint`; the
-tokens come from a `loop` whose `steps` are `lean` where the model is of that shape, its `linears`
-joined; `cache` keeps what was read of a conversation, in `layers` that can be gone back on, as long
-as the `pixels` are the same. `likelihood` weighs answers instead of giving one: it walks the
-`spelling` of each in the tokens of the `vocabulary`, in `branches` that go on from one prompt.
+inputs, with pictures in the `resolution` that is asked for, in the `ways` of their processors;
+`literal` keeps special tokens in a user's text from being structure; `decode` turns tokens into the
+`words` of an answer, of which `thoughts` are no part, and holds it to a `constraint`; the tokens
+come from a `loop` whose `steps` are `lean` where the model is of that shape, its `linears` joined;
+`cache` keeps what was read of a conversation, in `layers` that can be gone back on, as long as the
+`pixels` are the same. `likelihood` weighs answers instead of giving one: it walks the `spelling` of
+each in the tokens of the `vocabulary`, in `branches` that go on from one prompt.
 """
 
 import importlib.util

@@ -1,6 +1,7 @@
 """Messages -> inputs by the model's own chat template, with every word and every image kept."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -8,10 +9,20 @@ from typing import Any
 import jinja2
 
 from vlmcli.backends.local import frames, literal
-from vlmcli.backends.local.inputs import REFUSALS, Prompt, blind, checked, refused
+from vlmcli.backends.local.inputs import (
+    REFUSALS,
+    Prompt,
+    blank,
+    blind,
+    checked,
+    count_image_tokens,
+    refused,
+)
 from vlmcli.backends.local.processors import Processor
+from vlmcli.backends.local.resolution import Count, Options, telling
+from vlmcli.backends.local.ways import Size
 from vlmcli.errors import ModelError
-from vlmcli.messages import Image, Message, Part, Text, Video, seen_of, videos_of
+from vlmcli.messages import Image, Message, Part, Text, Video, seen_of, user, videos_of
 
 Chat = list[dict[str, Any]]
 
@@ -29,12 +40,39 @@ def template_of(processor: Processor) -> str | None:
 
 def prepare(processor: Processor, conversation: Sequence[Message], template: str) -> Prompt:
     """The inputs for a conversation. Raises ModelError, or InputError if the processor refuses."""
-    videos = videos_of(conversation)
-    if videos and frames.takes_video(processor, template):
+
+    def count(size: Size, options: Options) -> int | None:
+        return _count(processor, template, blank(size), {"images_kwargs": options})
+
+    if videos_of(conversation) and frames.takes_video(processor, template):
         with suppress(ModelError):  # it lost the clip: pictures are not lost
-            return _prepare(processor, conversation, template, frames.video_options(videos))
-    options = frames.one_tile_each(processor) if videos else {}
-    return _prepare(processor, frames.as_pictures(processor, conversation), template, options)
+            return _prepare_video(processor, conversation, template, count)
+    shown, told = frames.as_pictures(processor, conversation, count)
+    return _prepare(processor, shown, template, {"images_kwargs": told} if told else {})
+
+
+def _prepare_video(
+    processor: Processor, conversation: Sequence[Message], template: str, count: Count
+) -> Prompt:
+    def count_frame(size: Size, _: Options) -> int | None:
+        clip = frames.blank(size)
+        tokens = _count(processor, template, clip, frames.video_options([clip]))
+        return None if tokens is None else math.ceil(tokens / len(clip.frames))
+
+    shown, told = frames.as_videos(processor, conversation, count, count_frame)
+    options = frames.video_options(videos_of(shown)) | ({"images_kwargs": told} if told else {})
+    return _prepare(processor, shown, template, options)
+
+
+def _count(
+    processor: Processor, template: str, seen: Image | Video, options: dict[str, Any]
+) -> int | None:
+    """The tokens of one picture or clip; None if it is refused, or takes none."""
+    chat = _accepted(processor, _chat(processor, [user("x", [seen])], template), template)
+    try:
+        return count_image_tokens(processor, _inputs(processor, chat, template, options))
+    except REFUSALS:
+        return None
 
 
 def _prepare(
@@ -44,6 +82,16 @@ def _prepare(
     text = _render(processor, chat, template)
     _check_images_rendered(processor, chat, template, text)
     try:
+        inputs = _inputs(processor, chat, template, options)
+    except REFUSALS as error:
+        raise refused(processor, seen_of(conversation), error) from error
+    return checked(processor, text, inputs, len(seen_of(conversation)))
+
+
+def _inputs(
+    processor: Processor, chat: Chat, template: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    with telling(processor.image_processor, options.get("images_kwargs", {})):
         inputs = processor.combined.apply_chat_template(  # type: ignore[union-attr]
             chat,
             chat_template=template,
@@ -53,9 +101,7 @@ def _prepare(
             return_tensors="pt",
             processor_kwargs=options,
         )
-    except REFUSALS as error:
-        raise refused(processor, seen_of(conversation), error) from error
-    return checked(processor, text, dict(inputs), len(seen_of(conversation)))
+    return dict(inputs)
 
 
 def _chat(processor: Processor, conversation: Sequence[Message], template: str) -> Chat:

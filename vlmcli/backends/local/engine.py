@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ from vlmcli.backends import Engine, Preview, Reader
 from vlmcli.backends.local import decode, likelihood, processors, prompt, suits
 from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.processors import Processor
+from vlmcli.backends.local.resolution import Sight
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
@@ -39,7 +41,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
     device = devices.choose(settings.device, settings.dtype)
     ref = _find(settings, device)
     with output.status(f"loading {ref.name}"):
-        processor = _processor(ref, settings)
+        processor = _processor(ref, settings, device)
         needed = needed_bytes(ref.folder, processor.config, device.dtype)
         devices.check_fits(needed, device, ref.name)
         model = _load_weights(ref, device, settings)
@@ -105,8 +107,9 @@ def _fingerprint(ref: ModelRef, settings: Settings) -> Callable[[], str]:
 
 def read(settings: Settings) -> Reader:
     """The model's processor, without its weights."""
-    ref = _find(settings, devices.choose(settings.device, settings.dtype), weights=False)
-    processor = _processor(ref, settings)
+    device = devices.choose(settings.device, settings.dtype)
+    ref = _find(settings, device, weights=False)
+    processor = _processor(ref, settings, device)
     return Reader(
         ref.name,
         ref.revision,
@@ -147,11 +150,16 @@ def _resolve(
     return hub.resolve(settings.model, revision=revision, offline=offline, need=need, watch=watch)
 
 
-def _processor(ref: ModelRef, settings: Settings) -> Processor:
+def _processor(ref: ModelRef, settings: Settings, device: Device) -> Processor:
     run_code = settings.trust_remote_code
     if run_code and (files := hub.code_files(ref)):
         output.note(f"running the program code of {ref.name}: {', '.join(files)}")
-    return processors.load(ref.folder, ref.name, run_code=run_code)
+    processor = processors.load(ref.folder, ref.name, run_code=run_code)
+    on_cpu = device.name == "cpu"
+    sight = Sight(settings.detail, settings.max_image_tokens, on_cpu=on_cpu)
+    processor = replace(processor, sight=sight)
+    prompt.check_bound(processor)
+    return processor
 
 
 def _load_weights(ref: ModelRef, device: Device, settings: Settings) -> Any:
@@ -216,7 +224,7 @@ def _explained(error: Exception, ref: ModelRef, device: Device) -> VlmError | No
 def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:
     return DeviceError(
         f"{ref.name} ran out of memory on {device.name}",
-        hint="send fewer or smaller pictures, lower -n, or take a smaller model",
+        hint="send fewer pictures, --detail low, lower -n, or take a smaller model",
     )
 
 

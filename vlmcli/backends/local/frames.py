@@ -3,6 +3,7 @@ pictures in the order of time, each after its time."""
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,12 @@ from transformers.video_utils import VideoMetadata
 from vlmcli import wording
 from vlmcli.backends import FrameBudget
 from vlmcli.backends.local.processors import Processor
-from vlmcli.messages import Image, Message, Part, Text, Video
+from vlmcli.backends.local.resolution import Count
+from vlmcli.errors import InputError, UsageError, shown
+from vlmcli.messages import Image, Message, Part, Text, Video, images_of, videos_of
 from vlmcli.models.files import read_quietly
 
 _USUAL = FrameBudget()
-_LARGEST = 448 * 448
-"""Pixels of a frame for processors that give large pictures more tokens: 256 tokens or so."""
-
-# What makes several tiles of one picture, and how it is turned off. A clip has many pictures: each
-# is seen whole, as the video processors of these families see it.
-_ONE_TILE = {"do_image_splitting": False, "crop_to_patches": False, "do_pan_and_scan": False}
 _OWN_FILE = "video_preprocessor_config.json"
 _SETTINGS_FILES = (_OWN_FILE, "processor_config.json", "preprocessor_config.json")
 _MILLISECONDS = 1000
@@ -55,17 +52,46 @@ def announced(folder: Path) -> FrameBudget:
     return _USUAL
 
 
-def as_pictures(processor: Processor, conversation: Sequence[Message]) -> list[Message]:
-    """The conversation with each clip as pictures in order, each after its time."""
-    return [
-        replace(message, content=tuple(_unrolled(processor, message.content)))
+def as_pictures(
+    processor: Processor, conversation: Sequence[Message], count: Count
+) -> tuple[list[Message], dict[str, Any]]:
+    """The conversation with each clip as pictures in order, each after its time, and all in the
+    size in which the model sees them; and what its processor is told of them."""
+    seen = [
+        replace(message, content=tuple(_unrolled(processor, message.content, count)))
         for message in conversation
     ]
+    sizes = [image.pixels.size for image in images_of(seen)]
+    return seen, processor.view.options(sizes, frames=bool(videos_of(conversation)))
 
 
-def _unrolled(processor: Processor, content: Sequence[Part]) -> Iterator[Part]:
+def as_videos(
+    processor: Processor, conversation: Sequence[Message], count: Count, count_frame: Count
+) -> tuple[list[Message], dict[str, Any]]:
+    """`as_pictures` for a model that takes videos: clips stay clips."""
+    view = processor.view
+
+    def sized(part: Part) -> Part:
+        if isinstance(part, Text):
+            return part
+        with _naming(part):
+            if isinstance(part, Image):
+                return replace(part, pixels=view.picture(part.pixels, count))
+            frames = (view.frame_of_video(frame, count_frame) for frame in part.frames)
+            return replace(part, frames=tuple(frames))
+
+    seen = [replace(one, content=tuple(map(sized, one.content))) for one in conversation]
+    return seen, view.options([image.pixels.size for image in images_of(seen)])
+
+
+def _unrolled(processor: Processor, content: Sequence[Part], count: Count) -> Iterator[Part]:
+    view = processor.view
     for part in content:
-        if not isinstance(part, Video):
+        if isinstance(part, Image):
+            with _naming(part):
+                yield replace(part, pixels=view.picture(part.pixels, count))
+            continue
+        if isinstance(part, Text):
             yield part
             continue
         times = wording.frame_times(part.times_s)
@@ -75,23 +101,25 @@ def _unrolled(processor: Processor, content: Sequence[Part]) -> Iterator[Part]:
         for time, frame in zip(times, part.frames, strict=True):
             if several:
                 yield Text(f"{time}\n")
-            yield Image(f"{part.name} {time}", _sized(processor, frame), "")
+            with _naming(part):
+                yield Image(f"{part.name} {time}", view.frame(frame, count), "")
 
 
-def _sized(processor: Processor, frame: PIL.Image.Image) -> PIL.Image.Image:
-    """The frame, smaller if each of its pixels would cost tokens."""
-    share = (_LARGEST / (frame.width * frame.height)) ** 0.5
-    if share >= 1 or not hasattr(processor.image_processor, "merge_size"):
-        return frame
-    width, height = max(1, int(frame.width * share)), max(1, int(frame.height * share))
-    return frame.resize((width, height), PIL.Image.Resampling.BICUBIC)
+@contextmanager
+def _naming(seen: Image | Video) -> Iterator[None]:
+    """A bound that is too low for this one, though not for all, is an error of this one."""
+    try:
+        yield
+    except UsageError as error:
+        if not seen.name:  # only tried
+            raise
+        raise InputError(f"{shown(seen.name)}: {error.message}", hint=error.hint) from error
 
 
-def one_tile_each(processor: Processor) -> dict[str, Any]:
-    """What the processor is told so that it cuts no frame into tiles."""
-    kinds = getattr(processor.image_processor, "valid_kwargs", None)
-    taken = getattr(kinds, "__annotations__", {})
-    return {name: value for name, value in _ONE_TILE.items() if name in taken}
+def blank(size: tuple[int, int], count: int = 4) -> Video:
+    """A clip of so many frames of a size, to see what one takes."""
+    frame = PIL.Image.new("RGB", size)
+    return Video("", (frame,) * count, tuple(float(i) for i in range(count)), float(count))
 
 
 def video_options(videos: Sequence[Video]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import PIL.Image
+
 from vlmcli.backends.local import literal
 from vlmcli.backends.local.processors import Processor
 from vlmcli.errors import InputError, ModelError, shown
@@ -43,7 +45,7 @@ def checked(processor: Processor, text: str, inputs: dict[str, Any], image_count
     if limit is not None and prompt_tokens >= limit:
         raise InputError(
             f"the prompt is {prompt_tokens} tokens long, and {processor.name} reads {limit}",
-            hint="send fewer or smaller pictures, or less text",
+            hint="send fewer pictures or less text, or see less of each: --detail low",
         )
     return Prompt(text.replace(literal.MARK, ""), inputs, prompt_tokens, image_tokens)
 
@@ -55,6 +57,11 @@ def count_image_tokens(processor: Processor, inputs: dict[str, Any]) -> int | No
         return None
     found = {token, processor.video_token_id} - {None}
     return sum(int((ids == one).sum()) for one in found)
+
+
+def blank(size: tuple[int, int]) -> Image:
+    """A picture of a size, to see what one takes."""
+    return Image("", PIL.Image.new("RGB", size), "")
 
 
 def blind(processor: Processor) -> ModelError:

@@ -64,7 +64,7 @@ def choose(
         raise InputError(
             f"the prompt and a choice are longer than the {limit} tokens that"
             f" {processor.name} reads",
-            hint="send fewer or smaller pictures, or shorter choices",
+            hint="send fewer pictures or shorter choices, or see less of each: --detail low",
         )
     with torch.inference_mode():
         reading = _read(model, processor, prompt, memory)

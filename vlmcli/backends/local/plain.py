@@ -6,8 +6,17 @@ from typing import Any
 
 from vlmcli import wording
 from vlmcli.backends.local import frames, literal
-from vlmcli.backends.local.inputs import REFUSALS, Prompt, checked, count_image_tokens, refused
+from vlmcli.backends.local.inputs import (
+    REFUSALS,
+    Prompt,
+    blank,
+    checked,
+    count_image_tokens,
+    refused,
+)
 from vlmcli.backends.local.processors import Processor
+from vlmcli.backends.local.resolution import Options
+from vlmcli.backends.local.ways import Size
 from vlmcli.errors import ModelError
 from vlmcli.messages import Message, Text
 
@@ -45,16 +54,24 @@ def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
             f"{processor.name} has no chat template: it takes one question and no system prompt",
             hint="take a model that chats",
         )
-    (message,) = frames.as_pictures(processor, conversation)
+
+    def count(size: Size, options: Options) -> int | None:
+        text, pixels = _plain_text(processor, conversation[0]), blank(size).pixels
+        try:
+            return count_image_tokens(processor, _inputs(processor, text, [pixels], options))
+        except REFUSALS:  # so will the picture be
+            return None
+
+    (message,), told = frames.as_pictures(processor, conversation, count)
     images = [image.pixels for image in message.images]
     text = _plain_text(processor, message)
-    if len(images) > 1 and not _sees_several(processor, text, images):
+    if len(images) > 1 and not _sees_several(processor, text, images, told):
         raise ModelError(
             f"{processor.name} sees one picture at a time, and {len(images)} were given",
             hint="ask about each by itself, or take a model that chats",
         )
     try:
-        inputs = _inputs(processor, text, images)
+        inputs = _inputs(processor, text, images, told)
     except REFUSALS as error:
         raise refused(processor, message.images, error) from error
     return checked(processor, text, inputs, len(images))
@@ -88,21 +105,21 @@ def _plain_text(processor: Processor, message: Message) -> str:
     return card.captions[style]
 
 
-def _inputs(processor: Processor, text: str, images: list[Any]) -> dict[str, Any]:
+def _inputs(processor: Processor, text: str, images: list[Any], told: Options) -> dict[str, Any]:
     call = processor.combined or processor.image_processor
     words: dict[str, Any] = {"text": text} if text else {}
     if len(images) > 1 and text:  # nested, or several images would be a batch of prompts
         images, words = [images], {"text": [text]}
-    inputs = dict(call(images=images, return_tensors="pt", **words))
+    inputs = dict(call(images=images, return_tensors="pt", **words, **told))
     inputs.pop("labels", None)  # PaliGemma's, for training
     return inputs
 
 
-def _sees_several(processor: Processor, text: str, images: list[Any]) -> bool:
+def _sees_several(processor: Processor, text: str, images: list[Any], told: Options) -> bool:
     """Whether several pictures get a place each in one prompt, and are not a batch of prompts."""
     try:
-        one = count_image_tokens(processor, _inputs(processor, text, images[:1]))
-        every = count_image_tokens(processor, _inputs(processor, text, images))
+        one = count_image_tokens(processor, _inputs(processor, text, images[:1], told))
+        every = count_image_tokens(processor, _inputs(processor, text, images, told))
     except REFUSALS:
         return False
     return one is not None and one > 0 and every == one * len(images)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.models.smolvlm import processing_smolvlm
 
+from vlmcli.backends.local.resolution import Sight, View
 from vlmcli.errors import ModelError
 
 transformers.utils.logging.set_verbosity_error()
@@ -27,7 +28,8 @@ class Processor:
     """What a model's folder says about its inputs.
 
     `combined` is transformers' processor of text and images; None for an encoder and a decoder that
-    were only put side by side (ViT + GPT-2), which take a picture and no text.
+    were only put side by side (ViT + GPT-2), which take a picture and no text. `sight` says how
+    finely pictures are seen.
     """
 
     name: str
@@ -35,6 +37,12 @@ class Processor:
     tokenizer: Any
     image_processor: Any
     combined: Any | None
+    sight: Sight = field(default_factory=Sight)
+
+    @property
+    def view(self) -> View:
+        """The size in which pictures are given to it."""
+        return View(self.name, self.image_processor, self.combined, self.sight)
 
     @property
     def image_token_id(self) -> int | None:

@@ -5,18 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import torch
 
+from vlmcli import wording
 from vlmcli.backends import FrameBudget, ImagePreview
 from vlmcli.backends.local import chat, frames, plain
-from vlmcli.backends.local.inputs import Prompt
+from vlmcli.backends.local.inputs import Prompt, blank
 from vlmcli.backends.local.processors import Processor
 from vlmcli.errors import InputError, ModelError, VlmError
 from vlmcli.messages import Image, Message, Text, Video, seen_of, user
 
 _ANSWER_TOKENS = 1024
 """Of the context, left free for the question and the answer."""
+_ICON = (32, 32)
 _EXAMPLE = (640, 360)
 """Of a frame, (width, height) in pixels, for telling how many have room."""
 
@@ -41,6 +42,14 @@ def check_answers(processor: Processor) -> None:
         )
 
 
+def check_bound(processor: Processor) -> None:
+    """Raises UsageError where no picture takes so few tokens as the user allows."""
+    if processor.sight.max_tokens is None:
+        return
+    words = Text(wording.CAPTION_STYLES["short"], "short")  # which every family takes
+    prepare(processor, [user(words, [blank(_ICON)])])
+
+
 def frame_budget(processor: Processor, folder: Path) -> FrameBudget:
     """What the model was made for, if its folder says so, as far as its context has room."""
     budget = frames.announced(folder)
@@ -53,11 +62,10 @@ def frame_budget(processor: Processor, folder: Path) -> FrameBudget:
 
 def _tokens_of_a_frame(processor: Processor) -> int:
     """What each frame of a clip takes in the prompt, its time included; 0 if that is not known."""
-    blank = PIL.Image.new("RGB", _EXAMPLE)
     lengths = []
     try:
         for count in (2, 4):
-            clip = Video("", (blank,) * count, tuple(float(i) for i in range(count)), float(count))
+            clip = frames.blank(_EXAMPLE, count)
             lengths.append(prepare(processor, [user("x", [clip])]).prompt_tokens)
     except VlmError:  # what sees one picture at a time says so when it is asked
         return 0
