@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vlmcli import config, configfile
 from vlmcli.errors import UsageError
 from vlmcli.messages import Sampling
-from vlmcli.settings import FORMS, TABLE
+from vlmcli.settings import FORMS, QUANTIZATIONS, TABLE
 
 FILE = "there/config.toml"
 YES, NO = ("1", "true", "Yes", " ON "), ("0", "False", "no", "off")
@@ -24,6 +24,8 @@ texts = st.text(min_size=1).filter(str.strip)
 def in_range(name: str) -> st.SearchStrategy[Any]:
     """Values that a setting takes, in the type that it has in the end."""
     table = TABLE[name].metadata
+    if name == "quantize":
+        return st.sampled_from(QUANTIZATIONS)
     least, most = table["least"], table["most"]
     strategies: dict[type, st.SearchStrategy[Any]] = {
         str: texts,

@@ -44,6 +44,15 @@ class Speeds:
             )
         )
 
+    def in_words(self, dtype: torch.dtype) -> str:
+        """What eight bits gain beside `dtype`, and by which kernels."""
+        used = [sorted({self.kernel(*size, dtype, rows) for size in SIZES}) for rows in ROWS]
+        one, many = (
+            f"{self.int8_gain(dtype, rows):.1f} times as fast ({' and '.join(kernels)})"
+            for rows, kernels in zip(ROWS, used, strict=True)
+        )
+        return f"{str(dtype).removeprefix('torch.')}: writes {one}, reads {many}"
+
     def kernel(self, out_features: int, in_features: int, dtype: torch.dtype, rows: int) -> str:
         """The fastest of `measuring.INT8` that can multiply so many rows by a weight of this size,
         which is taken for that of SIZES which it is most like."""

@@ -1,9 +1,9 @@
 """Which layers of a model are computed in eight or four bits, on which device and by what."""
 
-import importlib.util
 import math
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -46,7 +46,7 @@ def resolve(asked: str, device: Device) -> str:
             f"--quantize {asked}: not on an Apple GPU",
             hint="--device cpu can, and --dtype float16 takes half of float32 here",
         )
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise ModelError(
             f"--quantize {asked} on {device.name} needs {' and '.join(missing)}",
             hint="pip install 'vlmcli[bnb]'",
@@ -88,14 +88,8 @@ def describe(kind: str, device: Device) -> str:
         return ""
     if device.name != "cpu":
         return f"{kind} (bitsandbytes)"
-    return f"{kind} (measured here: {gains(device.dtype)})"
-
-
-def gains(dtype: torch.dtype) -> str:
-    """How many times as fast layers of eight bits are on this CPU as others, in words."""
-    one, many = (cpu.speeds().int8_gain(dtype, rows) for rows in measuring.ROWS)
-    name = str(dtype).removeprefix("torch.")
-    return f"int8 is {one:.1f} times as fast as {name} to write, {many:.1f} times to read"
+    rest = "" if kind == INT8 else "4 bits in the text model alone; "
+    return f"{kind} ({rest}int8 measured here, beside {cpu.speeds().in_words(device.dtype)})"
 
 
 # On a CPU ------------------------------------------------------------------------------------
@@ -116,20 +110,20 @@ def apply(model: Any, kind: str, name: str) -> None:
         with torch.no_grad():
             return _int4(layer) if id(layer) in four else _int8(layer)
 
-    for layer, where in places.items():
+    while places:
+        layer, where = places.popitem()
         small = packed(layer)
-        for parent, child in where:
-            setattr(parent, child, small)
+        for name in where:
+            model.set_submodule(name, small)
 
 
-def _places(model: nn.Module) -> dict[nn.Linear, list[tuple[nn.Module, str]]]:
-    """The layers to be replaced, and where each of them stands: it can be in two places."""
-    found: dict[nn.Linear, list[tuple[nn.Module, str]]] = {}
-    for parent in model.modules():
-        for name, child in parent.named_children():
-            # A subclass may compute something else, or give its weight to who does.
-            if type(child) is nn.Linear and min(child.weight.shape) >= _LEAST_FEATURES:
-                found.setdefault(child, []).append((parent, name))
+def _places(model: nn.Module) -> dict[nn.Linear, list[str]]:
+    """The layers to be replaced, and the names of each: it can be in two places."""
+    found: dict[nn.Linear, list[str]] = {}
+    for name, layer in model.named_modules(remove_duplicate=False):
+        # A subclass may compute something else, or give its weight to who does.
+        if type(layer) is nn.Linear and min(layer.weight.shape) >= _LEAST_FEATURES:
+            found.setdefault(layer, []).append(name)
     return found
 
 
