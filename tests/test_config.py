@@ -13,7 +13,7 @@ from vlmcli import config, configfile
 from vlmcli.details import DETAILS
 from vlmcli.errors import UsageError
 from vlmcli.messages import Sampling
-from vlmcli.settings import FORMS, TABLE
+from vlmcli.settings import FORMS, QUANTIZATIONS, TABLE
 
 FILE = "there/config.toml"
 YES, NO = ("1", "true", "Yes", " ON "), ("0", "False", "no", "off")
@@ -27,6 +27,8 @@ def in_range(name: str) -> st.SearchStrategy[Any]:
     table = TABLE[name].metadata
     if name == "detail":
         return st.sampled_from(DETAILS)
+    if name == "quantize":
+        return st.sampled_from(QUANTIZATIONS)
     least, most = table["least"], table["most"]
     strategies: dict[type, st.SearchStrategy[Any]] = {
         str: texts,

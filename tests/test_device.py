@@ -12,7 +12,8 @@ import tiny_models
 import torch
 from conftest import Run
 
-from vlmcli import device
+from vlmcli import cpu, device
+from vlmcli.cpu import measuring
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, UsageError
 
@@ -43,7 +44,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return pretend
 
 
-def cpu_with(monkeypatch: pytest.MonkeyPatch, **features: bool) -> None:
+def cpu_with(monkeypatch: pytest.MonkeyPatch, times_as_fast: float = 1.0, **features: bool) -> None:
+    """A CPU with these features, that many times as fast in bfloat16 as in float32."""
+    us = {
+        name: (100 / times_as_fast if "bfloat16" in name else 100.0,) * len(measuring.SIZES)
+        for name in measuring.names()
+    }
+    monkeypatch.setattr(cpu, "speeds", lambda: cpu.Speeds(us))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
 
 
@@ -94,6 +101,29 @@ def test_any_other_cpu_computes_in_float32(
     chosen = device.choose()
     assert chosen.dtype is torch.float32
     assert "no bfloat16" in chosen.why
+
+
+@pytest.mark.parametrize(
+    ("times_as_fast", "has", "dtype", "said"),
+    [
+        (2.5, False, torch.bfloat16, "measured here: 2.5 times as fast as float32"),
+        (0.5, True, torch.float32, "measured here: 2.0 times as fast as bfloat16"),
+        (1.2, False, torch.float32, "no bfloat16"),
+        (0.8, True, torch.bfloat16, "avx512_bf16"),
+    ],
+)
+def test_what_is_clearly_faster_on_a_cpu_is_taken_and_else_its_features_decide(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    times_as_fast: float,
+    has: bool,
+    dtype: torch.dtype,
+    said: str,
+) -> None:
+    machine()
+    cpu_with(monkeypatch, times_as_fast, avx512_bf16=has)
+    chosen = device.choose()
+    assert chosen.dtype is dtype and said in chosen.why
 
 
 def test_a_cuda_gpu_computes_in_bfloat16_and_is_named(machine: Machine) -> None:

@@ -78,7 +78,7 @@ def test_every_fact_has_its_place_and_a_state(cache: Path, report: Report) -> No
     found = report()
     named = {
         "software": "vlm python platform torch transformers huggingface_hub pillow av torchvision",
-        "device": "accelerator dtype memory cpu_cores",
+        "device": "accelerator dtype int8 memory cpu_cores",
         "formats": "pictures video",
         "extras": " ".join(
             extra for extra in metadata.metadata("vlmcli").get_all("Provides-Extra", [])

@@ -26,7 +26,8 @@ LAYERS = (
     "images",
     "models prompts",
     # Of these hub, … are made.
-    "apart configfile formats interrupts memory settings transcript web",
+    "cpu",
+    "apart caches configfile formats interrupts memory settings transcript web",
     "choices details schemas writing",
     "errors messages timecodes",
     "vlmcli",
@@ -36,7 +37,7 @@ LEVEL = {unit: -depth for depth, units in enumerate(LAYERS) for unit in units.sp
 # A third-party package -> the only places that may import it, for what it costs. A type checker's
 # view costs nothing, so what stands under TYPE_CHECKING is free.
 KEPT_TO = {
-    "torch": ("device", "backends.local", "index", "training", "builtin"),
+    "torch": ("cpu", "device", "backends.local", "index", "training", "builtin"),
     "rich": ("output",),
     "huggingface_hub": ("hub",),
     "prompt_toolkit": ("chat",),

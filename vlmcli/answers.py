@@ -113,6 +113,7 @@ def record(
         "seconds": round(done.seconds, 4),
         "device": engine.device,
         "dtype": engine.dtype,
+        **({"quantize": engine.quantize} if settings.quantize != "none" else {}),
         "version": __version__,
         "versions": records.versions(engine.packages, seen),
     }

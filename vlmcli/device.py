@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vlmcli import memory
+from vlmcli import cpu, memory
 from vlmcli.errors import DeviceError, UsageError
 
 DTYPES = {
@@ -131,6 +131,11 @@ def _best_dtype(name: str) -> tuple[torch.dtype, str]:
         return torch.bfloat16, "this GPU computes in it"
     if kind == "mps":
         return torch.float16, "bfloat16 is emulated on older Apple GPUs"
+    ratio = cpu.speeds().ratio(torch.bfloat16, torch.float32)
+    if ratio >= cpu.CLEAR:
+        return torch.bfloat16, f"measured here: {ratio:.1f} times as fast as float32"
+    if 1 / ratio >= cpu.CLEAR:
+        return torch.float32, f"measured here: {1 / ratio:.1f} times as fast as bfloat16"
     features = torch.cpu.get_capabilities()
     # Without instructions of its own, bfloat16 on a CPU is slower than float32, not faster.
     for feature in ("amx_bf16", "avx512_bf16", "bf16"):

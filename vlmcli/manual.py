@@ -48,6 +48,7 @@ _EXIT_STATUS: Mapping[ExitCode, str] = {
 }
 _ENVIRONMENT = {
     "VLM_CONFIG": "The configuration file, in place of the usual one; saved prompts are beside it.",
+    "VLM_CACHE_DIR": "The folder of what vlm can make again, in place of the usual one.",
     "VLM_DATA": "The folder of kept conversations, in place of the usual one.",
     "VLM_DEBUG": "If set, an error shows where in the program it comes from.",
     "HF_HOME, HF_HUB_CACHE": "Where models are cached, for all Hugging Face programs.",

@@ -174,6 +174,8 @@ def read(value: object) -> Recorded:
         raise InputError('not a record of vlm: "settings" and "versions" are objects')
     if isinstance(seed := value.get("seed"), int):  # vlm drew it, and no setting says it
         settings = {"seed": seed, **settings}
+    if "quantize" in settings and isinstance(came_to := value.get("quantize"), str):
+        settings = {**settings, "quantize": came_to}  # auto may come to something else here
     style = value.get("style", "")
     return Recorded(
         fields=value,

@@ -5,6 +5,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from vlmcli import choices, details, schemas
+from vlmcli.errors import UsageError
 from vlmcli.messages import Sampling
 
 
@@ -32,6 +33,15 @@ def setting(
         "parse": parse,
     }
     return field(default=default, metadata=table)
+
+
+QUANTIZATIONS = ("none", "int8", "int4", "auto")
+
+
+def _quantization(value: str) -> str:
+    if value not in QUANTIZATIONS:
+        raise UsageError(f"{value!r} is not one", hint=f"one of {', '.join(QUANTIZATIONS)}")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +86,8 @@ class Settings:
         "none",
         "--quantize",
         kind=str,
-        help_text="Weights in int8 or int4: less memory, faster, not quite the same words.",
+        help_text="int8, int4 or auto: smaller weights, faster on a CPU, not quite the same words.",
+        parse=_quantization,
     )
     cache: bool = setting(
         True,

@@ -63,7 +63,8 @@ class Engine:
     would answer; both are None where a backend cannot. `fingerprint` tells the files of a model
     without a revision from all others; `packages` names those of Python whose versions its answers
     may depend on. `generate_many` answers conversations in batches and in order; it is None where a
-    backend cannot.
+    backend cannot. `quantize` is none, int8 or int4: what the weights became as they were loaded;
+    `dtype` is that of all else.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Engine:
     choose: Callable[[Sequence[Message], Sequence[str]], Chosen] | None = None
     fingerprint: Callable[[], str] | None = None
     packages: tuple[str, ...] = ()
+    quantize: str = "none"
     generate_many: Callable[[Iterable[Sequence[Message]], Sampling], Iterator[Answer]] | None = None
 
     @property
@@ -89,7 +91,8 @@ class Engine:
 
     @property
     def label(self) -> str:
-        return f"{self.model} on {self.device}, {self.dtype}"
+        weights = "" if self.quantize == "none" else f", {self.quantize} weights"
+        return f"{self.model} on {self.device}, {self.dtype}{weights}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from vlmcli.builtin.drawing import Picture
 from vlmcli.builtin.fonts import Face
 from vlmcli.builtin.tokens import CANNOT_TELL, READ
 from vlmcli.messages import Done, Image, Message, Text
+from vlmcli.settings import QUANTIZATIONS
 
 LAYOUT = charts.Layout(
     sizes=((380, 560), (380, 520)), print_share=(0.04, 0.07), bar_share=(0.5, 0.75)
@@ -57,8 +58,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20_000_003)
     parser.add_argument("--show", type=int, default=0, help="print so many wrong answers of a kind")
     parser.add_argument("--keep", type=Path, help="write the pictures of wrong answers there")
+    parser.add_argument("--quantize", choices=QUANTIZATIONS, help="weights in fewer bits")
     options = parser.parse_args()
-    settings = config.load({"model": options.model, "detail": options.detail})
+    chosen = {name: getattr(options, name) for name in ("model", "detail", "quantize")}
+    settings = config.load(chosen)
     engine = backends.load(settings)
     seen = f"{len(fonts.held_out_faces())} held-out faces; --detail {settings.detail}"
     say(f"{engine.label}; {seen}; seed {options.seed}")

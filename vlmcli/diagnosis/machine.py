@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vlmcli.errors import DeviceError, UsageError, VlmError
 from vlmcli.models import catalog
 from vlmcli.output import Finding, State
 from vlmcli.settings import Settings
+
+if TYPE_CHECKING:
+    from vlmcli.device import Device
 
 _GROUP = "device"
 
@@ -48,6 +52,8 @@ def _device(settings: Settings) -> Iterator[Finding]:
         f"{chosen.dtype_name}: {chosen.dtype_why}",
         facts={"dtype": chosen.dtype_name},
     )
+    if chosen.name == "cpu":
+        yield _kernels(chosen)
     needed = catalog.RECOMMENDED.memory_bytes
     short = chosen.free_bytes < needed
     yield Finding(
@@ -57,6 +63,18 @@ def _device(settings: Settings) -> Iterator[Finding]:
         State.WARNING if short else State.OK,
         f"{catalog.RECOMMENDED.name} needs {devices.gigabytes(needed)}" if short else "",
         {"free_bytes": chosen.free_bytes, "total_bytes": total_bytes},
+    )
+
+
+def _kernels(device: "Device") -> Finding:
+    from vlmcli import cpu
+
+    speeds = cpu.speeds()
+    return Finding(
+        _GROUP,
+        "int8",
+        f"beside {speeds.in_words(device.dtype)}",
+        facts={"microseconds": speeds.times},
     )
 
 

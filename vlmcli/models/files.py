@@ -139,20 +139,28 @@ _PIECES, _PIECE_BYTES = 1024, 4096
 
 
 def count_numbers(folder: Path) -> Mapping[str, int]:
-    """How many numbers the weights hold, by safetensors' name of their format (BF16, F32, …).
+    """How many numbers the weights hold, by safetensors' name of their format (BF16, F32, …)."""
+    counts: Counter[str] = Counter()
+    for dtype, shape in tensors(folder).values():
+        counts[dtype] += math.prod(shape)
+    return counts
+
+
+def tensors(folder: Path) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+    """By name, the format and the shape of each of the weights.
 
     From the headers of one set of files: 8 bytes of length, then JSON. Empty if nothing can be
     told. https://github.com/huggingface/safetensors#format
     """
-    counts: Counter[str] = Counter()
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name in set_of_weights((file.name for file in folder.glob(f"*{SAFE}")), SAFE):
         with suppress(OSError, *_CUT_SHORT):  # which loading will say
-            for entry in _header(folder / name):
-                counts[entry["dtype"]] += math.prod(entry["shape"])
-    return counts
+            for tensor, entry in _header(folder / name).items():
+                found[tensor] = entry["dtype"], tuple(map(int, entry["shape"]))
+    return found
 
 
-def _header(file: Path) -> list[Any]:
+def _header(file: Path) -> dict[str, Any]:
     (length,) = struct.unpack("<Q", read_quietly(file, 8))
     header = json.loads(read_quietly(file, 8 + min(length, file.stat().st_size))[8:])
-    return [entry for name, entry in header.items() if name != "__metadata__"]
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}

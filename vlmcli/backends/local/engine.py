@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 from vlmcli import device as devices
 from vlmcli import hub, output
 from vlmcli.backends import Engine, Preview, Reader
-from vlmcli.backends.local import decode, likelihood, processors, prompt, suits
+from vlmcli.backends.local import decode, likelihood, processors, prompt, quantize, suits
 from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.resolution import Sight
@@ -39,12 +39,14 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
     Of a conversation that goes on it reads only what is new, unless `remembers` is False.
     """
     device = devices.choose(settings.device, settings.dtype)
+    kind = quantize.resolve(settings.quantize, device)
     ref = _find(settings, device)
     with output.status(f"loading {ref.name}"):
         processor = _processor(ref, settings, device)
-        needed = needed_bytes(ref.folder, processor.config, device.dtype)
+        kind = quantize.check(kind, settings.quantize, processor.config, ref.name)
+        needed = needed_bytes(ref.folder, processor.config, device.dtype, kind)
         devices.check_fits(needed, device, ref.name)
-        model = _load_weights(ref, device, settings)
+        model = _load_weights(ref, device, settings, kind)
     memory = Memory(model, processor) if remembers else None
     # An answer that was broken off ends at its next token; the model has one place for its state.
     busy = Lock()
@@ -80,7 +82,8 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         revision=ref.revision,
         device=device.name,
         dtype=device.dtype_name,
-        why=device.why,
+        quantize=kind,
+        why=", ".join(filter(None, (device.why, quantize.describe(kind, device)))),
         note=ref.note,
         generate=generate,
         budget=partial(prompt.frame_budget, processor, ref.folder),
@@ -162,7 +165,8 @@ def _processor(ref: ModelRef, settings: Settings, device: Device) -> Processor:
     return processor
 
 
-def _load_weights(ref: ModelRef, device: Device, settings: Settings) -> Any:
+def _load_weights(ref: ModelRef, device: Device, settings: Settings, kind: str) -> Any:
+    placed = quantize.while_loading(kind, device)
     try:
         model, report = _loader(ref, settings).from_pretrained(
             ref.folder,
@@ -171,6 +175,7 @@ def _load_weights(ref: ModelRef, device: Device, settings: Settings) -> Any:
             local_files_only=True,
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
+            **placed,
         )
         # What is missing would be made up at random, and the answer with it.
         if missing := sorted(report["missing_keys"]):
@@ -178,6 +183,10 @@ def _load_weights(ref: ModelRef, device: Device, settings: Settings) -> Any:
                 f"{ref.name}: {len(missing)} weights are missing, {missing[0]} first",
                 hint=f"vlm models verify {ref.name} looks for damage",
             )
+        if placed:
+            return model.eval()
+        if kind != quantize.NONE:
+            quantize.apply(model, kind, ref.name)
         return model.to(device.name).eval()
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(ref, device) from error
@@ -228,10 +237,10 @@ def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:
     )
 
 
-def needed_bytes(folder: Path, config: Any, dtype: torch.dtype) -> int:
-    """Memory for the weights in `dtype` and for a key-value cache of CACHE_TOKENS, in bytes."""
-    numbers = sum(files.count_numbers(folder).values())
-    return numbers * dtype.itemsize + _cache_bytes(config, dtype)
+def needed_bytes(folder: Path, config: Any, dtype: torch.dtype, kind: str = quantize.NONE) -> int:
+    """Memory for the weights in `dtype`, quantized or not, and for a key-value cache of
+    CACHE_TOKENS, in bytes."""
+    return quantize.weight_bytes(folder, config, dtype, kind) + _cache_bytes(config, dtype)
 
 
 def _cache_bytes(config: Any, dtype: torch.dtype) -> int:

@@ -1,0 +1,148 @@
+"""Products with weights of eight or four bits, by the operators that torch has for a CPU.
+
+A weight is (out, in). Eight bits: codes int8 (out, in) as they are, which all products read, and
+one scale float32 (out,) for each output. Four bits: in the operator's own order, with a scale and
+a middle for each GROUP inputs.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""From (…, in) to (…, out), in the number format of the input."""
+
+GROUP = 32
+_INT4_ROWS = 16  # outputs that the operator packs together; fewer it refuses
+_INT4_BLOCK = 64  # outputs that lie mixed in memory: whole blocks can be put one after the other
+_WIDE = 16  # inputs that `_weight_int8pack_mm` reads at once, also past the end of a row
+_ROWS_AT_ONCE = 512  # of a weight, for temporaries that stay in the processor's caches
+_LEAST = 1e-12  # of a scale: a row of zeros has one, too
+
+
+def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest codes, from -127 to 127, and their scales."""
+    codes = torch.empty(weight.shape, dtype=torch.int8)
+    scales = torch.empty(len(weight), dtype=torch.float32)
+    for start in range(0, len(weight), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        scales[rows] = (weight[rows].abs().amax(1).float() / 127).clamp_(min=_LEAST)
+        codes[rows] = torch.div(weight[rows], scales[rows, None]).round_()
+    return codes, scales
+
+
+def weight_only_fits(in_features: int) -> bool:
+    """Whether `weight_only` reads nothing but the weight."""
+    return in_features % _WIDE == 0
+
+
+def weight_only(codes: torch.Tensor, scales: torch.Tensor) -> Product:
+    """The weights become bfloat16 as they are read: fast for one row, slow for many."""
+    product, (out_features, in_features) = torch._weight_int8pack_mm, codes.shape
+    short_scales = scales.to(torch.bfloat16)
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, in_features).to(torch.bfloat16)  # in float32 it is 20 times as slow
+        return product(rows, codes, short_scales).to(x.dtype).view(*x.shape[:-1], out_features)
+
+    return multiply
+
+
+def integer(codes: torch.Tensor, scales: torch.Tensor) -> Product:
+    """The rows become int8 as well, each with a scale of its own: sums of whole numbers."""
+    product, (out_features, in_features) = torch._int_mm, codes.shape
+    columns, steps = codes.t(), scales / 127
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, in_features)
+        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=_LEAST)  # (rows, 1)
+        short = (rows * (127 / largest)).round_().to(torch.int8)
+        y = product(short, columns).mul(steps).mul_(largest)
+        return y.to(x.dtype).view(*x.shape[:-1], out_features)
+
+    return multiply
+
+
+def integer_row(codes: torch.Tensor, scales: torch.Tensor) -> Product:
+    """`integer` for one row alone, in fewer steps."""
+    product, (out_features, in_features) = torch._int_mm, codes.shape
+    columns, steps = codes.t(), scales / 127
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        row = x.reshape(1, in_features)
+        largest = row.abs().max().float().clamp_(min=_LEAST)
+        short = (row * (127 / largest)).round_().to(torch.int8)
+        y = product(short, columns).mul(steps * largest)
+        return y.to(x.dtype).view(*x.shape[:-1], out_features)
+
+    return multiply
+
+
+def unpacked(codes: torch.Tensor, scales: torch.Tensor) -> Product:
+    """The weights become numbers again, for the time of the product: for any CPU."""
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, codes.to(x.dtype)).mul_(scales)
+
+    return multiply
+
+
+@cache
+def has_integers() -> bool:
+    """Whether `integer` is right here: on x86 without VNNI, sums of two products may leave 16
+    bits, and are cut."""
+    most = torch.full((64, 64), 127, dtype=torch.int8)
+    return bool((torch._int_mm(most, most.t()) == 127 * 127 * 64).all())
+
+
+# Four bits -----------------------------------------------------------------------------------
+
+
+def int4_fits(out_features: int, in_features: int) -> bool:
+    """Whether the operator takes a weight of this size."""
+    return out_features % _INT4_ROWS == 0 and in_features % GROUP == 0
+
+
+def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two codes a byte, and (in / GROUP, out, 2) of scale and middle in bfloat16."""
+    out_features, in_features = weight.shape
+    packed = torch.empty(out_features, in_features // 2, dtype=torch.uint8)
+    steps = torch.empty(in_features // GROUP, out_features, 2, dtype=torch.bfloat16)
+    for start in range(0, out_features, _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        groups = (
+            weight[rows].float().view(-1, in_features // GROUP, GROUP)
+        )  # (rows, in / GROUP, GROUP)
+        low, high = torch.aminmax(groups, dim=2)
+        # Rounded before the codes are counted in them.
+        scales = ((high - low) / 15).clamp_(min=_LEAST).to(torch.bfloat16).float()
+        middles = (low + 8 * scales).to(torch.bfloat16).float()
+        codes = (groups - middles[..., None]).div_(scales[..., None]).round_().add_(8)
+        whole = codes.clamp_(0, 15).flatten(1).to(torch.int32)
+        packed[rows] = torch.ops.aten._convert_weight_to_int4pack_for_cpu(whole, 1)
+        steps[:, rows] = torch.stack((scales, middles), -1).transpose(0, 1).to(torch.bfloat16)
+    return packed, steps
+
+
+def int4(packed: torch.Tensor, steps: torch.Tensor) -> Product:
+    """The weights become bfloat16 as they are read, for one row as for many."""
+    product = torch.ops.aten._weight_int4pack_mm_for_cpu.default
+    out_features, in_features = steps.shape[1], steps.shape[0] * GROUP
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, in_features).to(torch.bfloat16)  # in float32 it is far slower
+        y: torch.Tensor = product(rows, packed, GROUP, steps)
+        return y.to(x.dtype).view(*x.shape[:-1], out_features)
+
+    return multiply
+
+
+def joined_int4(
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Weights with the same inputs, one above the other; None where their memory is mixed."""
+    if any(len(packed) % _INT4_BLOCK for packed, _ in parts):
+        return None
+    packed, steps = zip(*parts, strict=True)
+    return torch.cat(packed), torch.cat(steps, 1)
