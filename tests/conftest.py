@@ -36,6 +36,7 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     (home / "config.toml").touch()
     monkeypatch.setenv("VLM_CONFIG", str(home / "config.toml"))
     monkeypatch.setenv("VLM_DATA", str(home / "data"))
+    monkeypatch.setenv("VLM_CACHE_DIR", str(home / "cache"))
     connect = socket.socket.connect
 
     def only_loopback(self: socket.socket, address: Any) -> None:

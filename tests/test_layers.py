@@ -26,7 +26,7 @@ LAYERS = (
     "images",
     "models prompts",
     # Of these hub, … are made.
-    "apart configfile formats interrupts memory settings transcript web",
+    "apart caches configfile formats interrupts memory settings transcript web",
     "choices schemas writing",
     "errors messages timecodes",
     "vlmcli",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
@@ -15,13 +16,13 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 from vlmcli import device as devices
 from vlmcli import hub, output
 from vlmcli.backends import Engine, Preview, Reader
-from vlmcli.backends.local import decode, likelihood, processors, prompt, suits
+from vlmcli.backends.local import decode, features, likelihood, processors, prompt, suits
 from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.processors import Processor
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
-from vlmcli.messages import Chosen, Chunk, Delta, Done, Message, Sampling, Verdict
+from vlmcli.messages import Chosen, Chunk, Delta, Done, Message, Sampling, Verdict, seen_of
 from vlmcli.models import files, names
 from vlmcli.settings import Settings
 
@@ -43,6 +44,9 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         needed = needed_bytes(ref.folder, processor.config, device.dtype)
         devices.check_fits(needed, device, ref.name)
         model = _load_weights(ref, device, settings)
+    fingerprint = _fingerprint(ref, settings) if ref.revision is None else None
+    weights = fingerprint or (lambda: str(ref.revision))
+    seen = features.of(model, weights, device, settings)
     memory = Memory(model, processor) if remembers else None
     # An answer that was broken off ends at its next token; the model has one place for its state.
     busy = Lock()
@@ -53,25 +57,27 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:
-            with _explaining(ref, device), busy:
+            with _explaining(ref, device), busy, seen.answering(len(seen_of(conversation))) as told:
                 emit(Delta(""))  # perhaps nobody waits any more
-                return decode.generate_text(model, processor, ready, sampling, emit, memory)
+                return told(decode.generate_text(model, processor, ready, sampling, emit, memory))
 
         return decode.stream(run)
 
     def affirm(conversation: Sequence[Message]) -> Verdict:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
-        with _explaining(ref, device), busy:
-            return likelihood.affirm(model, processor, ready, memory or Memory(model, processor))
+        remembered = memory or Memory(model, processor)
+        with _explaining(ref, device), busy, seen.answering(len(seen_of(conversation))) as told:
+            verdict = likelihood.affirm(model, processor, ready, remembered)
+            return replace(verdict, done=told(verdict.done))
 
     def choose(conversation: Sequence[Message], choices: Sequence[str]) -> Chosen:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
-        with _explaining(ref, device), busy:
-            return likelihood.choose(
-                model, processor, ready, choices, memory or Memory(model, processor)
-            )
+        remembered = memory or Memory(model, processor)
+        with _explaining(ref, device), busy, seen.answering(len(seen_of(conversation))) as told:
+            chosen = likelihood.choose(model, processor, ready, choices, remembered)
+            return replace(chosen, done=told(chosen.done))
 
     return Engine(
         model=ref.name,
@@ -85,7 +91,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         preview=partial(_preview, processor),
         context_tokens=processor.context_tokens,
         affirm=affirm,
-        fingerprint=_fingerprint(ref, settings) if ref.revision is None else None,
+        fingerprint=fingerprint,
         packages=("torch", "torchvision", "transformers"),
         choose=choose,
     )

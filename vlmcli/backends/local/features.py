@@ -1,0 +1,170 @@
+"""What a model saw in a picture, kept on the disk: a second question about it skips the encoder.
+
+Whatever asks the model goes through its encoder, so that is where features are kept. The key is a
+digest of all that makes them what they are, the very pixels among it. A family that gives what
+cannot be kept is left as it is.
+
+Pictures that a prompt has side by side are encoded one by one: each may be known or not, and what
+is kept of one must not depend, if only by a rounding, on what was beside it.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from threading import Thread
+from typing import Any
+
+import torch
+import transformers
+
+from vlmcli import caches, output
+from vlmcli.backends.local import encoders, featurefile, pieces, pixels
+from vlmcli.backends.local.encoders import Encoder, Known
+from vlmcli.backends.local.pieces import Given, Split
+from vlmcli.backends.local.pixels import Inputs
+from vlmcli.caches import Shelf
+from vlmcli.device import Device
+from vlmcli.errors import OutputError
+from vlmcli.messages import Done
+from vlmcli.models import files
+from vlmcli.settings import Settings
+
+_VERSION = 1
+_PATIENCE_S = 1.0
+"""How long the end of an answer waits for a slow disk."""
+
+
+@dataclass(slots=True)
+class Features:
+    """What one loaded model saw, now and before.
+
+    `made_by` tells all but the inputs that features depend on; it is asked with the first picture.
+    `complain` is told once why nothing can be written. Where `shelf` is None the model stays as it
+    is.
+    """
+
+    model: Any
+    shelf: Shelf | None
+    made_by: Callable[[], tuple[str, ...]]
+    complain: Callable[[str], None]
+    _pictures: int = field(default=1, init=False)
+    _asked: int = field(default=0, init=False)
+    _found: int = field(default=0, init=False)
+    _writer: Thread | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.made_by = functools.cache(self.made_by)
+        if self.shelf is not None:
+            encoders.watch(self.model, functools.partial(self._look_up, self.shelf))
+
+    @contextmanager
+    def answering(self, pictures: int) -> Iterator[Callable[[Done], Done]]:
+        """While a prompt with so many pictures is answered; gives what tells the end about them."""
+        self._pictures, self._asked, self._found = pictures, 0, 0
+
+        def told(done: Done) -> Done:
+            if self._writer is not None:
+                self._writer.join(_PATIENCE_S)
+            return replace(done, features=self._asked, cached_features=self._found)
+
+        yield told
+
+    def _look_up(self, shelf: Shelf, encoder: Encoder, given: Inputs) -> Any | None:
+        split = pieces.split(given, self._pictures) if encoder.splits else Split((given,))
+        keys = [self._key(encoder, part) for part in split.parts]
+        taken: dict[str, Given] = {}
+        made: dict[str, Given] = {}
+        whole = None
+        for key, part in zip(keys, split.parts, strict=True):
+            if key is None:
+                return None
+            if key in taken:  # the same picture twice
+                continue
+            one = self._read(shelf, key)
+            if one is None:
+                whole = encoder.encode(**part)
+                one = encoder.taken(whole)
+                if one is None:
+                    return None
+                made[key] = one
+            taken[key] = one
+        self._write(shelf, made)
+        self._asked += len(taken)
+        self._found += len(taken) - len(made)
+        if len(keys) == 1 and whole is not None:
+            return whole
+
+        def encode() -> Any:
+            encoder.fits = False  # it takes as long as without, and longer
+            return encoder.encode(**given)
+
+        together = pieces.joined([taken[key] for key in keys if key], batched=split.batched)
+        return together and Known(together, encode)
+
+    def _key(self, encoder: Encoder, given: Inputs) -> str | None:
+        """The name of what comes of these inputs; None if they cannot be told from others."""
+        try:
+            about: list[Any] = [_VERSION, encoder.name, *self.made_by()]
+            for name, value in sorted(given.items()):
+                if isinstance(value, torch.Tensor):
+                    shape, numbers = pixels.mark(value)
+                    about.append([name, str(value.dtype), [*shape], numbers.hex()])
+                elif value is not None and name != "return_dict":
+                    about.append([name, value])
+            return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+        except (TypeError, OSError):  # nothing that JSON knows; the files of the model are gone
+            return None
+
+    def _read(self, shelf: Shelf, key: str) -> Given | None:
+        data = shelf.read(key)
+        return None if data is None else featurefile.unpack(data, self.model.device)
+
+    def _write(self, shelf: Shelf, made: dict[str, Given]) -> None:
+        """On a thread: no answer waits for a disk, unless it is at its end and the disk is not."""
+        if not made or (self._writer is not None and self._writer.is_alive()):
+            return
+
+        def write() -> None:
+            try:
+                for key, given in made.items():
+                    with suppress(featurefile.NotFiniteError):
+                        shelf.write(key, featurefile.pack(given))
+            except OutputError as error:
+                complain, self.complain = self.complain, _silent
+                complain(str(error))
+
+        self._writer = Thread(target=write, daemon=True)
+        self._writer.start()
+
+
+def of(model: Any, weights: Callable[[], str], device: Device, settings: Settings) -> Features:
+    """What a loaded model saw, if that is to be kept; `weights` tells its files from all others."""
+    shelf = caches.Shelf(caches.features_folder(), files.SAFE, settings.max_cache_bytes)
+    complain = output.note if settings.verbose else _silent
+    made_by = functools.partial(_made_by, model, weights, device, settings.quantize)
+    return Features(model, shelf if settings.cache else None, made_by, complain)
+
+
+def _made_by(
+    model: Any, weights: Callable[[], str], device: Device, quantize: str
+) -> tuple[str, ...]:
+    kind = device.name.partition(":")[0]
+    accelerator = kind == "cuda" and torch.cuda.get_device_name(device.name)
+    return (
+        weights(),
+        device.dtype_name,
+        quantize,
+        kind,
+        # Other instructions, or another GPU, round otherwise.
+        accelerator or torch.backends.cpu.get_cpu_capability(),
+        str(model.config._attn_implementation),
+        torch.__version__,
+        transformers.__version__,
+    )
+
+
+def _silent(_: str) -> None:
+    pass
