@@ -49,6 +49,7 @@ _EXIT_STATUS: Mapping[ExitCode, str] = {
 _ENVIRONMENT = {
     "VLM_CONFIG": "The configuration file, in place of the usual one; saved prompts are beside it.",
     "VLM_DATA": "The folder of kept conversations, in place of the usual one.",
+    "VLM_CACHE_DIR": "The folder of what was seen in pictures, in place of the usual one.",
     "VLM_DEBUG": "If set, an error shows where in the program it comes from.",
     "HF_HOME, HF_HUB_CACHE": "Where models are cached, for all Hugging Face programs.",
     "HF_TOKEN": "The token for gated models.",
@@ -63,6 +64,7 @@ _FILES = {
     " and vlm models alias write it).",
     "~/.config/vlm/prompts": "Saved prompts, for -T (on Linux; vlm prompts save writes them).",
     "~/.local/share/vlm": "Kept conversations (on Linux).",
+    "~/.cache/vlm/features": "What models saw in pictures (on Linux); it can be removed.",
     "~/.cache/huggingface/hub": "Models.",
 }
 _EXAMPLES = """

@@ -18,9 +18,9 @@ from vlmcli.backends.local.pieces import Given
 from vlmcli.backends.local.pixels import Inputs
 
 _MODALITIES = ("image", "video")
-# transformers' names for what an encoder gives that is large, and that no language model reads.
+# How transformers' names end for what is large, and what no language model reads.
 _STATES = ("hidden_states", "attentions")
-_BEFORE_PROJECTION = ("last_hidden_state", *_STATES)
+_BEFORE_PROJECTION = ("hidden_state", *_STATES)
 
 
 class Known:
@@ -47,7 +47,7 @@ class Known:
 
 @dataclass(slots=True)
 class Encoder:
-    """What makes features of pictures; `left` are the names of what is not kept of them.
+    """What makes features of pictures; `left` is how the names end of what is not kept of them.
 
     `splits` is whether it may be asked about one picture of several. `fits` is False once it has
     given what cannot be kept, or once what was left out was read.
@@ -65,7 +65,7 @@ class Encoder:
             return None
         values = {one.name: getattr(output, one.name) for one in dataclasses.fields(output)}
         empty = tuple(name for name, value in values.items() if value is None)
-        left = tuple(name for name in self.left if values.get(name) is not None)
+        left = tuple(name for name in values if name.endswith(self.left) and name not in empty)
         kept = {name: one for name, one in values.items() if name not in (*empty, *left)}
         try:
             copies = {name: featurefile.copied(one) for name, one in kept.items()}

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 
 from vlmcli.backends.local.pieces import Given, Tree
 
-_ABOUT, _CHECK = "vlm", "crc32"
+_ABOUT = "vlm"
+"""The one entry of the metadata: of two, chance would say which is first in the file."""
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError, struct.error)
 
 
@@ -36,8 +37,8 @@ def pack(given: Given) -> bytes:
         raise NotFiniteError
     numbers = iter(tensors)
     fields = {name: _numbered(tree, numbers) for name, tree in given.fields.items()}
-    about = json.dumps([fields, given.left, given.empty])
-    metadata = {_ABOUT: about, _CHECK: _checksum(about, tensors.values())}
+    about = [fields, [*given.left], [*given.empty]]
+    metadata = {_ABOUT: json.dumps([*about, _checksum(about, tensors.values())])}
     return safetensors.torch.save(tensors, metadata)
 
 
@@ -46,11 +47,11 @@ def unpack(data: bytes, device: torch.device) -> Given | None:
     try:
         (length,) = struct.unpack_from("<Q", data)
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        *about, checksum = json.loads(metadata[_ABOUT])
         tensors = safetensors.torch.load(data)
-        in_order = [tensors[str(n)] for n in range(len(tensors))]
-        if metadata[_CHECK] != _checksum(metadata[_ABOUT], in_order):
+        if checksum != _checksum(about, [tensors[str(n)] for n in range(len(tensors))]):
             return None
-        fields, left, empty = json.loads(metadata[_ABOUT])
+        fields, left, empty = about
         there = {name: one.to(device) for name, one in tensors.items()}
         filled = {name: _filled(tree, there) for name, tree in fields.items()}
         return Given(filled, (*left,), (*empty,))
@@ -76,8 +77,8 @@ def _filled(tree: Any, tensors: dict[str, torch.Tensor]) -> Tree:
     return tensors[tree] if isinstance(tree, str) else [_filled(one, tensors) for one in tree]
 
 
-def _checksum(about: str, tensors: Iterable[torch.Tensor]) -> str:
-    found = zlib.crc32(about.encode())
+def _checksum(about: list[Any], tensors: Iterable[torch.Tensor]) -> str:
+    found = zlib.crc32(json.dumps(about).encode())
     for one in tensors:
         found = zlib.crc32(f"{one.dtype} {one.shape}".encode(), found)
         numbers: Any = one.flatten().view(torch.uint8).numpy()

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from threading import Thread
@@ -41,9 +42,8 @@ _PATIENCE_S = 1.0
 class Features:
     """What one loaded model saw, now and before.
 
-    `made_by` tells all but the inputs that features depend on; it is asked with the first picture.
-    `complain` is told once why nothing can be written. Where `shelf` is None the model stays as it
-    is.
+    `made_by` tells all but the inputs that features depend on. `complain` is told once why nothing
+    can be written. Where `shelf` is None the model stays as it is.
     """
 
     model: Any
@@ -54,11 +54,15 @@ class Features:
     _asked: int = field(default=0, init=False)
     _found: int = field(default=0, init=False)
     _writer: Thread | None = field(default=None, init=False)
+    _made: "Future[tuple[str, ...]]" = field(default_factory=Future, init=False)
 
     def __post_init__(self) -> None:
-        self.made_by = functools.cache(self.made_by)
         if self.shelf is not None:
             encoders.watch(self.model, functools.partial(self._look_up, self.shelf))
+            # Files of a model are read for it; the first picture is prepared meanwhile.
+            with_one_thread = ThreadPoolExecutor(1)
+            self._made = with_one_thread.submit(self.made_by)
+            with_one_thread.shutdown(wait=False)
 
     @contextmanager
     def answering(self, pictures: int) -> Iterator[Callable[[Done], Done]]:
@@ -107,7 +111,7 @@ class Features:
     def _key(self, encoder: Encoder, given: Inputs) -> str | None:
         """The name of what comes of these inputs; None if they cannot be told from others."""
         try:
-            about: list[Any] = [_VERSION, encoder.name, *self.made_by()]
+            about: list[Any] = [_VERSION, encoder.name, *self._made.result()]
             for name, value in sorted(given.items()):
                 if isinstance(value, torch.Tensor):
                     shape, numbers = pixels.mark(value)
