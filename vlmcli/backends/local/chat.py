@@ -3,15 +3,16 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import jinja2
 
 from vlmcli.backends.local import frames, literal
-from vlmcli.backends.local.inputs import REFUSALS, Prompt, blind, checked, refused
+from vlmcli.backends.local.inputs import REFUSALS, Prompt, blind, checked, refused, views_of
 from vlmcli.backends.local.processors import Processor
 from vlmcli.errors import ModelError
-from vlmcli.messages import Image, Message, Part, Text, Video, seen_of, videos_of
+from vlmcli.messages import Image, Message, Part, Text, Video, images_of, seen_of, videos_of
 
 Chat = list[dict[str, Any]]
 
@@ -33,8 +34,12 @@ def prepare(processor: Processor, conversation: Sequence[Message], template: str
     if videos and frames.takes_video(processor, template):
         with suppress(ModelError):  # it lost the clip: pictures are not lost
             return _prepare(processor, conversation, template, frames.video_options(videos))
-    options = frames.one_tile_each(processor) if videos else {}
-    return _prepare(processor, frames.as_pictures(processor, conversation), template, options)
+    if videos:
+        shown = frames.as_pictures(processor, conversation)
+        prompt = _prepare(processor, shown, template, frames.one_tile_each(processor))
+        return replace(prompt, views=())  # a clip is seen as a whole
+    prompt = _prepare(processor, conversation, template, {})
+    return replace(prompt, views=views_of(processor, images_of(conversation)))
 
 
 def _prepare(

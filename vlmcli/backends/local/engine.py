@@ -22,7 +22,7 @@ from vlmcli.backends.local.processors import Processor
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
-from vlmcli.messages import Chosen, Chunk, Delta, Done, Message, Sampling, Verdict, seen_of
+from vlmcli.messages import Chosen, Chunk, Delta, Done, Message, Sampling, Verdict
 from vlmcli.models import files, names
 from vlmcli.settings import Settings
 
@@ -57,7 +57,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:
-            with _explaining(ref, device), busy, seen.answering(len(seen_of(conversation))) as told:
+            with _explaining(ref, device), busy, seen.answering(ready.views) as told:
                 emit(Delta(""))  # perhaps nobody waits any more
                 return told(decode.generate_text(model, processor, ready, sampling, emit, memory))
 
@@ -67,7 +67,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
         remembered = memory or Memory(model, processor)
-        with _explaining(ref, device), busy, seen.answering(len(seen_of(conversation))) as told:
+        with _explaining(ref, device), busy, seen.answering(ready.views) as told:
             verdict = likelihood.affirm(model, processor, ready, remembered)
             return replace(verdict, done=told(verdict.done))
 
@@ -75,7 +75,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
         remembered = memory or Memory(model, processor)
-        with _explaining(ref, device), busy, seen.answering(len(seen_of(conversation))) as told:
+        with _explaining(ref, device), busy, seen.answering(ready.views) as told:
             chosen = likelihood.choose(model, processor, ready, choices, remembered)
             return replace(chosen, done=told(chosen.done))
 

@@ -11,7 +11,7 @@ is kept of one must not depend, if only by a rounding, on what was beside it.
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -50,7 +50,7 @@ class Features:
     shelf: Shelf | None
     made_by: Callable[[], tuple[str, ...]]
     complain: Callable[[str], None]
-    _pictures: int = field(default=1, init=False)
+    _views: Sequence[int] = field(default=(), init=False)
     _asked: int = field(default=0, init=False)
     _found: int = field(default=0, init=False)
     _writer: Thread | None = field(default=None, init=False)
@@ -65,9 +65,10 @@ class Features:
             with_one_thread.shutdown(wait=False)
 
     @contextmanager
-    def answering(self, pictures: int) -> Iterator[Callable[[Done], Done]]:
-        """While a prompt with so many pictures is answered; gives what tells the end about them."""
-        self._pictures, self._asked, self._found = pictures, 0, 0
+    def answering(self, views: Sequence[int]) -> Iterator[Callable[[Done], Done]]:
+        """While a prompt is answered, with so many views of each picture; gives what tells the end
+        about them."""
+        self._views, self._asked, self._found = views, 0, 0
 
         def told(done: Done) -> Done:
             if self._writer is not None:
@@ -77,7 +78,7 @@ class Features:
         yield told
 
     def _look_up(self, shelf: Shelf, encoder: Encoder, given: Inputs) -> Any | None:
-        split = pieces.split(given, self._pictures) if encoder.splits else Split((given,))
+        split = pieces.split(given, self._views) if encoder.splits else Split((given,))
         keys = [self._key(encoder, part) for part in split.parts]
         taken: dict[str, Given] = {}
         made: dict[str, Given] = {}

@@ -4,7 +4,7 @@ No family is known by name. Its pictures lie side by side along one axis of all 
 rows of patches that a grid counts; what it gives is along the first axis, or a list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,12 @@ class Split:
     batched: bool = False
 
 
-def split(given: Inputs, pictures: int) -> Split:
-    """The inputs of each of so many pictures; of all together where that cannot be told."""
+def split(given: Inputs, views: Sequence[int]) -> Split:
+    """The inputs of each picture, or of all together where that cannot be told.
+
+    `views` is how many views each picture of the prompt has. The first pictures may be missing: a
+    conversation that goes on shows a model only the last.
+    """
     tensors = {name: one for name, one in given.items() if isinstance(one, torch.Tensor)}
     others = {name: one for name, one in given.items() if name not in tensors}
     together = Split((given,))
@@ -52,17 +56,29 @@ def split(given: Inputs, pictures: int) -> Split:
     grids = [one for name, one in tensors.items() if name.endswith(_GRID)]
     if grids:
         return _rows(tensors, others, grids[0]) if len(grids) == 1 else together
-    for axis in (0, 1) if pictures > 1 else ():
-        if any(one.ndim <= axis or one.shape[axis] != pictures for one in tensors.values()):
+    for axis in (0, 1):
+        shapes = [one.shape for one in tensors.values()]
+        if any(len(shape) <= axis or shape[axis] != shapes[0][axis] for shape in shapes):
             continue
-        if axis and any(one.shape[0] != 1 for one in tensors.values()):
+        sizes = _last(views, shapes[0][axis])
+        if len(sizes) < 2 or (axis and any(shape[0] != 1 for shape in shapes)):
             continue
-        each = [
-            others | {name: one.narrow(axis, at, 1) for name, one in tensors.items()}
-            for at in range(pictures)
-        ]
-        return Split(tuple(each), batched=axis == 1)
+        pieces = {name: torch.split(one, sizes, axis) for name, one in tensors.items()}
+        return Split(_of_each(pieces, others), batched=axis == 1)
     return together
+
+
+def _last(views: Sequence[int], count: int) -> list[int]:
+    """Of which of the last pictures so many views are; none if it does not come out even."""
+    for each in (views, [1] * len(views)):
+        rest, sizes = count, list[int]()
+        for size in reversed(each):
+            if rest:
+                rest -= size
+                sizes.insert(0, size)
+        if rest == 0:
+            return sizes
+    return []
 
 
 def _rows(tensors: Inputs, others: Inputs, grid: torch.Tensor) -> Split:
@@ -76,8 +92,12 @@ def _rows(tensors: Inputs, others: Inputs, grid: torch.Tensor) -> Split:
             pieces[name] = torch.split(one, sizes)
         else:
             return Split(({**tensors, **others},))
+    return Split(_of_each(pieces, others))
+
+
+def _of_each(pieces: Mapping[str, Sequence[torch.Tensor]], others: Inputs) -> tuple[Inputs, ...]:
     each = zip(*pieces.values(), strict=True)
-    return Split(tuple(others | dict(zip(pieces, one, strict=True)) for one in each))
+    return tuple(others | dict(zip(pieces, one, strict=True)) for one in each)
 
 
 def joined(parts: Sequence[Given], *, batched: bool) -> Given | None:
@@ -108,9 +128,11 @@ def _layer_by_layer(values: Sequence[Tree], batched: bool) -> Tree | None:
 def _side_by_side(values: Sequence[Tree], batched: bool) -> Tree | None:
     if all(isinstance(value, torch.Tensor) and value.ndim for value in values):
         return None if batched else torch.cat([*values])  # along which axis, nothing tells
-    if not all(isinstance(value, list | tuple) and len(value) == 1 for value in values):
+    if not all(isinstance(value, list | tuple) for value in values):
         return None
-    inner = [value[0] for value in values]
-    if not all(isinstance(value, torch.Tensor) for value in inner):
+    inner = [one for value in values for one in value]
+    if not all(isinstance(one, torch.Tensor) for one in inner):
         return None
-    return [torch.cat(inner)] if batched else inner
+    if not batched:
+        return inner
+    return [torch.cat(inner)] if len(inner) == len(values) else None
