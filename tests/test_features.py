@@ -1,5 +1,6 @@
 """A second question about the same picture: the encoder is skipped, and nothing else changes."""
 
+import functools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import tiny_models
 import torch
 from conftest import Run, draw
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, LlavaModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlmcli import caches, config, messages
@@ -492,6 +493,9 @@ class Model(torch.nn.Module):
     def base_model(self) -> "Model":
         return self
 
+    def is_remote_code(self) -> bool:
+        return False
+
     def get_encoder(self, modality: str) -> "Model":
         return self
 
@@ -528,3 +532,19 @@ def test_inputs_of_which_a_list_may_be_about_each_picture_are_not_taken_apart() 
     given = {"pixel_values": torch.zeros(2, 3, 4, 4), "image_sizes": [[4, 4], [4, 3]]}
     assert len(pieces.split(given, [1, 1]).parts) == 1
     assert len(pieces.split({**given, "image_sizes": None}, [1, 1]).parts) == 2
+
+
+def test_an_encoder_that_refuses_one_picture_is_given_them_all(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = LlavaModel.get_image_features
+
+    @functools.wraps(encode)
+    def all_or_none(self: Any, pixel_values: torch.Tensor, **kwargs: Any) -> Any:
+        if len(pixel_values) == 1:
+            raise ValueError("two pictures, please")
+        return encode(self, pixel_values, **kwargs)
+
+    monkeypatch.setattr(LlavaModel, "get_image_features", all_or_none)
+    both = picture("red"), picture("green")
+    assert ask(tiny("llava"), *both) == ask(tiny("llava"), *both, cache=False)

@@ -4,9 +4,10 @@
 inputs; `literal` keeps special tokens in a user's text from being structure; `decode` turns tokens
 into the `words` of an answer, of which `thoughts` are no part, and holds it to a `constraint`;
 `cache` keeps what was read of a conversation, in `layers` that can be gone back on, as long as the
-`pixels` are the same; `features` keeps on the disk what the `encoders` made of them, in `pieces` for
-each picture, one `featurefile` each. `likelihood` weighs answers instead of giving one: it walks the `spelling` of
-each in the tokens of the `vocabulary`, in `branches` that go on from one prompt.
+`pixels` are the same. `features` keeps what the `encoders` made of them, one `featurefile` for each
+picture that can be told apart in `pieces`. `likelihood` weighs answers instead of giving one: it
+walks the `spelling` of each in the tokens of the `vocabulary`, in `branches` that go on from one
+prompt.
 """
 
 import importlib.util

@@ -100,6 +100,8 @@ def watch(model: Any, look_up: LookUp) -> None:
 
         return see
 
+    if model.is_remote_code():  # of which nothing is known
+        return
     for owner, attribute, encoder in [*_encoders(model)]:
         setattr(owner, attribute, watched(encoder))
 

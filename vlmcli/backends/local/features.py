@@ -8,13 +8,13 @@ Pictures that a prompt has side by side are encoded one by one: each may be know
 is kept of one must not depend, if only by a rounding, on what was beside it.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -24,6 +24,7 @@ import transformers
 from vlmcli import caches, output
 from vlmcli.backends.local import encoders, featurefile, pieces, pixels
 from vlmcli.backends.local.encoders import Encoder, Known
+from vlmcli.backends.local.inputs import REFUSALS
 from vlmcli.backends.local.pieces import Given, Split
 from vlmcli.backends.local.pixels import Inputs
 from vlmcli.caches import Shelf
@@ -58,7 +59,7 @@ class Features:
 
     def __post_init__(self) -> None:
         if self.shelf is not None:
-            encoders.watch(self.model, functools.partial(self._look_up, self.shelf))
+            encoders.watch(self.model, partial(self._look_up, self.shelf))
             # Files of a model are read for it; the first picture is prepared meanwhile.
             with_one_thread = ThreadPoolExecutor(1)
             self._made = with_one_thread.submit(self.made_by)
@@ -79,35 +80,36 @@ class Features:
 
     def _look_up(self, shelf: Shelf, encoder: Encoder, given: Inputs) -> Any | None:
         split = pieces.split(given, self._views) if encoder.splits else Split((given,))
-        keys = [self._key(encoder, part) for part in split.parts]
-        taken: dict[str, Given] = {}
+        keys: list[str] = []
+        known: dict[str, Given] = {}
         made: dict[str, Given] = {}
         whole = None
-        for key, part in zip(keys, split.parts, strict=True):
-            if key is None:
+        for part in split.parts:
+            if (key := self._key(encoder, part)) is None:
                 return None
-            if key in taken:  # the same picture twice
+            keys.append(key)
+            if key in known:  # the same picture twice
                 continue
-            one = self._read(shelf, key)
-            if one is None:
-                whole = encoder.encode(**part)
-                one = encoder.taken(whole)
-                if one is None:
+            if (one := self._read(shelf, key)) is None:
+                try:
+                    whole = encoder.encode(**part)
+                except REFUSALS:
+                    if len(split.parts) == 1:
+                        raise
+                    return None  # one by one it does not take them
+                if (one := encoder.taken(whole)) is None:
                     return None
                 made[key] = one
-            taken[key] = one
+            known[key] = one
+        together = pieces.joined([known[key] for key in keys], batched=split.batched)
+        if together is None:
+            return None
         self._write(shelf, made)
-        self._asked += len(taken)
-        self._found += len(taken) - len(made)
-        if len(keys) == 1 and whole is not None:
-            return whole
-
-        def encode() -> Any:
-            encoder.fits = False  # it takes as long as without, and longer
-            return encoder.encode(**given)
-
-        together = pieces.joined([taken[key] for key in keys if key], batched=split.batched)
-        return together and Known(together, encode)
+        self._asked += len(known)
+        self._found += len(known) - len(made)
+        return (
+            whole if len(keys) == 1 and made else Known(together, partial(_again, encoder, given))
+        )
 
     def _key(self, encoder: Encoder, given: Inputs) -> str | None:
         """The name of what comes of these inputs; None if they cannot be told from others."""
@@ -149,8 +151,13 @@ def of(model: Any, weights: Callable[[], str], device: Device, settings: Setting
     """What a loaded model saw, if that is to be kept; `weights` tells its files from all others."""
     shelf = caches.Shelf(caches.features_folder(), files.SAFE, settings.max_cache_bytes)
     complain = output.note if settings.verbose else _silent
-    made_by = functools.partial(_made_by, model, weights, device, settings.quantize)
+    made_by = partial(_made_by, model, weights, device, settings.quantize)
     return Features(model, shelf if settings.cache else None, made_by, complain)
+
+
+def _again(encoder: Encoder, given: Inputs) -> Any:
+    encoder.fits = False  # something is read of it that is not kept: it takes as long as without
+    return encoder.encode(**given)
 
 
 def _made_by(
