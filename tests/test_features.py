@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from conftest import Run, draw
 from PIL import Image
 from transformers import AutoModelForImageTextToText, LlavaModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import ModelOutput
 
 from vlmcli import caches, config, messages
 from vlmcli.backends import Engine
@@ -376,6 +378,22 @@ def test_a_disk_that_cannot_be_written_costs_no_answer(
     assert len(told) == 1 and os.environ["VLM_CACHE_DIR"] in told[0]
 
 
+def test_a_disk_that_hangs_holds_up_no_answer(
+    tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken, syncs = threading.Event(), []
+    monkeypatch.setattr(os, "fsync", lambda _: syncs.append(woken.wait(60)))
+    loaded = load(tiny("llava"))
+    for colour in ("red", "green"):  # of which the second is not so much as begun
+        say(loaded, [user(WORDS, [picture(colour)])])
+    assert syncs == [] and kept(folder) == []
+    woken.set()
+    until = time.monotonic() + 10
+    while not kept(folder) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(kept(folder)) == 1
+
+
 # ---- no more than there may be
 
 
@@ -504,7 +522,10 @@ class Model(torch.nn.Module):
         return self.output
 
 
-@pytest.mark.parametrize("output", [(torch.ones(1, 2),), torch.ones(1, 2), None, "text"])
+@pytest.mark.parametrize(
+    "output",
+    [(torch.ones(1, 2),), torch.ones(1, 2), ModelOutput(pooler_output=torch.ones(1)), "text"],
+)
 def test_what_cannot_be_kept_is_given_as_it_is(output: Any) -> None:
     model = Model(output)
     encoders.watch(model, lambda encoder, given: encoder.taken(output) and "known")

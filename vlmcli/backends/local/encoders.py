@@ -61,7 +61,7 @@ class Encoder:
 
     def taken(self, output: Any) -> Given | None:
         """What is kept of its output; None if that is nothing of which the rest could be told."""
-        if not isinstance(output, ModelOutput):
+        if not isinstance(output, ModelOutput) or not dataclasses.is_dataclass(output):
             return None
         values = {one.name: getattr(output, one.name) for one in dataclasses.fields(output)}
         empty = tuple(name for name, value in values.items() if value is None)
