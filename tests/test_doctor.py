@@ -85,7 +85,7 @@ def test_every_fact_has_its_place_and_a_state(cache: Path, report: Report) -> No
         ).replace("test", ""),
         "settings": "config",
         "hub": "endpoint token",
-        "models": "cache free_space cached built_in default ready",
+        "models": "cache free_space features cached built_in default ready",
         "terminal": "stdout term unicode colours pictures",
     }
     for group, keys in named.items():

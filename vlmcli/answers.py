@@ -108,6 +108,7 @@ def record(
         "image_tokens": done.image_tokens,
         "prompt_tokens": done.prompt_tokens,
         **({"cached_tokens": done.cached_tokens} if done.cached_tokens else {}),
+        **({"cached_features": done.cached_features} if done.cached_features else {}),
         "new_tokens": done.new_tokens,
         "seconds_to_first_token": round(done.seconds_to_first_token, 4),
         "seconds": round(done.seconds, 4),

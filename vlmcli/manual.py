@@ -64,6 +64,7 @@ _FILES = {
     " and vlm models alias write it).",
     "~/.config/vlm/prompts": "Saved prompts, for -T (on Linux; vlm prompts save writes them).",
     "~/.local/share/vlm": "Kept conversations (on Linux).",
+    "~/.cache/vlm/features": "What models saw in pictures (on Linux); it can be removed.",
     "~/.cache/huggingface/hub": "Models.",
 }
 _EXAMPLES = """

@@ -160,7 +160,8 @@ class Done:
 
     `image_tokens` is None for the families whose pictures take no place in the prompt (BLIP, GIT).
     `cached_tokens` of the prompt were read for an earlier turn and not again; `new_tokens` counts
-    the thoughts too. `seed` is what repeats the answer, if its tokens were drawn at random.
+    the thoughts too. `seed` is what repeats the answer, if its tokens were drawn at random. Of
+    `features` of pictures, where they are kept, `cached_features` were on the disk.
     """
 
     reason: FinishReason
@@ -171,6 +172,8 @@ class Done:
     seconds: float
     cached_tokens: int = 0
     seed: int | None = None
+    features: int = 0
+    cached_features: int = 0
 
 
 Chunk = Delta | Thought | Done

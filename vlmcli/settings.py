@@ -95,6 +95,14 @@ class Settings:
         kind=bool,
         help_text="Keep what the model saw in a picture, for the next question about it.",
     )
+    max_cache_bytes: int = setting(
+        1_000_000_000,
+        "--max-cache-bytes",
+        kind=int,
+        least=1,
+        help_text="Most that is kept of what was seen, in bytes.",
+        panel="Limits",
+    )
     detail: str = setting(
         "auto",
         "--detail",

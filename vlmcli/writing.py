@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 from vlmcli.errors import OutputError, shown
 
+UNFINISHED = ".vlm-"
+"""What the names of files begin with that are not written to the end."""
+
 
 def write_private(path: Path, data: bytes) -> None:
     """Write the whole file or nothing of it, with the rights that it had; a link stays a link.
@@ -62,7 +65,7 @@ def created(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     # Not made of the name of `path`, which may be as long as a name can be.
-    temporary = path.with_name(f".vlm-{os.urandom(8).hex()}")
+    temporary = path.with_name(f"{UNFINISHED}{os.urandom(8).hex()}")
     try:
         yield temporary
         _folder_to_disk(path.parent)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlmcli import caches, output
 from vlmcli.errors import ModelError, VlmError
 from vlmcli.models import catalog, names
+from vlmcli.models.files import SAFE
 from vlmcli.output import Finding, State
 from vlmcli.settings import Settings
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _GROUP = "models"
 _WANTED = catalog.RECOMMENDED
+_FORGET = "remove that folder to forget them; --no-cache keeps none"
 _NAMED = 4  # so many cached models are named in the report
 
 
@@ -35,6 +38,7 @@ def findings(settings: Settings, *, loads: bool) -> Iterator[Finding]:
     cache = _look_at(names.cache_folder())
     yield _cache(cache)
     yield _free_space(cache)
+    yield _features(settings)
     if loads:
         yield from _models(settings, hub, cache)
 
@@ -117,6 +121,26 @@ def _free_space(cache: _Place) -> Finding:
         return Finding(_GROUP, "free space", value, facts=facts)
     hint = f"{_WANTED.name} takes {_gigabytes(_WANTED.weight_bytes)}; HF_HOME moves the cache"
     return Finding(_GROUP, "free space", value, State.WARNING, hint, facts)
+
+
+def _features(settings: Settings) -> Finding:
+    place = _look_at(caches.features_folder())
+    files, size_bytes = caches.held(place.folder, SAFE)
+    facts = {
+        "path": str(place.folder),
+        "files": files,
+        "bytes": size_bytes,
+        "most_bytes": settings.max_cache_bytes,
+        "writable": place.writable,
+    }
+    value = f"{output.size(size_bytes)} of pictures in {place.folder}"
+    if not settings.cache:
+        value += f"; not used, because of {settings.origins['cache']}"
+        return Finding(_GROUP, "features", value, State.NOTE, _FORGET if files else "", facts)
+    if not place.writable:
+        value, hint = f"{place.folder}: cannot be written", "VLM_CACHE_DIR moves it"
+        return Finding(_GROUP, "features", value, State.NOTE, hint, facts)
+    return Finding(_GROUP, "features", value, hint=_FORGET if files else "", facts=facts)
 
 
 def _models(settings: Settings, hub: "Status", cache: _Place) -> Iterator[Finding]:

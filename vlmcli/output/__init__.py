@@ -133,8 +133,10 @@ def stats(done: Done, label: str) -> None:
     of_them = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count is not None)
     decode_s = done.seconds - done.seconds_to_first_token
     decoded = done.new_tokens - 1  # the first token is paid for by the time to the first token
+    seen = f"features: {done.cached_features} of {done.features} from the cache"
     parts = [
         f"{done.prompt_tokens} prompt tokens{f' ({of_them})' if of_them else ''}",
+        *([seen] if done.cached_features else []),
         f"first token {done.seconds_to_first_token:.2f} s",
         f"{done.new_tokens} tokens in {done.seconds:.2f} s",
         *([f"{decoded / decode_s:.1f} tok/s"] if decoded > 0 and decode_s > 0 else []),

@@ -6,8 +6,10 @@ inputs, with pictures in the `resolution` that is asked for, in the `ways` of th
 `words` of an answer, of which `thoughts` are no part, and holds it to a `constraint`; the tokens
 come from a `loop` whose `steps` are `lean` where the model is of that shape, its `linears` joined;
 `cache` keeps what was read of a conversation, in `layers` that can be gone back on, as long as the
-`pixels` are the same. `likelihood` weighs answers instead of giving one: it walks the `spelling` of
-each in the tokens of the `vocabulary`, in `branches` that go on from one prompt.
+`pixels` are the same. `features` keeps what the `encoders` made of them, one `featurefile` for each
+picture that can be told apart in `pieces`. `likelihood` weighs answers instead of giving one: it
+walks the `spelling` of each in the tokens of the `vocabulary`, in `branches` that go on from one
+prompt.
 """
 
 import importlib.util

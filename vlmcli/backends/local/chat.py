@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import jinja2
@@ -17,12 +18,13 @@ from vlmcli.backends.local.inputs import (
     checked,
     count_image_tokens,
     refused,
+    views_of,
 )
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.resolution import Count, Options, telling
 from vlmcli.backends.local.ways import Size
 from vlmcli.errors import ModelError
-from vlmcli.messages import Image, Message, Part, Text, Video, seen_of, user, videos_of
+from vlmcli.messages import Image, Message, Part, Text, Video, images_of, seen_of, user, videos_of
 
 Chat = list[dict[str, Any]]
 
@@ -48,7 +50,10 @@ def prepare(processor: Processor, conversation: Sequence[Message], template: str
         with suppress(ModelError):  # it lost the clip: pictures are not lost
             return _prepare_video(processor, conversation, template, count)
     shown, told = frames.as_pictures(processor, conversation, count)
-    return _prepare(processor, shown, template, {"images_kwargs": told} if told else {})
+    prompt = _prepare(processor, shown, template, {"images_kwargs": told} if told else {})
+    # A clip is seen as a whole.
+    views = () if videos_of(conversation) else views_of(processor, images_of(shown), told)
+    return replace(prompt, views=views)
 
 
 def _prepare_video(

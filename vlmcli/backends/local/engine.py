@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 from vlmcli import device as devices
 from vlmcli import hub, output
 from vlmcli.backends import Engine, Preview, Reader
-from vlmcli.backends.local import decode, likelihood, processors, prompt, quantize, suits
+from vlmcli.backends.local import decode, features, likelihood, processors, prompt, quantize, suits
 from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.resolution import Sight
@@ -47,6 +47,9 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         needed = needed_bytes(ref.folder, processor.config, device.dtype, kind)
         devices.check_fits(needed, device, ref.name)
         model = _load_weights(ref, device, settings, kind)
+    fingerprint = _fingerprint(ref, settings) if ref.revision is None else None
+    weights = fingerprint or (lambda: str(ref.revision))
+    seen = features.of(model, weights, device, kind, settings)
     memory = Memory(model, processor) if remembers else None
     # An answer that was broken off ends at its next token; the model has one place for its state.
     busy = Lock()
@@ -57,25 +60,27 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:
-            with _explaining(ref, device), busy:
+            with _explaining(ref, device), busy, seen.answering(ready.views) as told:
                 emit(Delta(""))  # perhaps nobody waits any more
-                return decode.generate_text(model, processor, ready, sampling, emit, memory)
+                return told(decode.generate_text(model, processor, ready, sampling, emit, memory))
 
         return decode.stream(run)
 
     def affirm(conversation: Sequence[Message]) -> Verdict:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
-        with _explaining(ref, device), busy:
-            return likelihood.affirm(model, processor, ready, memory or Memory(model, processor))
+        remembered = memory or Memory(model, processor)
+        with _explaining(ref, device), busy, seen.answering(ready.views) as told:
+            verdict = likelihood.affirm(model, processor, ready, remembered)
+            return replace(verdict, done=told(verdict.done))
 
     def choose(conversation: Sequence[Message], choices: Sequence[str]) -> Chosen:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
-        with _explaining(ref, device), busy:
-            return likelihood.choose(
-                model, processor, ready, choices, memory or Memory(model, processor)
-            )
+        remembered = memory or Memory(model, processor)
+        with _explaining(ref, device), busy, seen.answering(ready.views) as told:
+            chosen = likelihood.choose(model, processor, ready, choices, remembered)
+            return replace(chosen, done=told(chosen.done))
 
     return Engine(
         model=ref.name,
@@ -90,7 +95,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         preview=partial(_preview, processor),
         context_tokens=processor.context_tokens,
         affirm=affirm,
-        fingerprint=_fingerprint(ref, settings) if ref.revision is None else None,
+        fingerprint=fingerprint,
         packages=("torch", "torchvision", "transformers"),
         choose=choose,
     )

@@ -1,6 +1,6 @@
 """What a model is fed, and the check that nothing of the conversation is missing from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,15 @@ REFUSALS = (ValueError, TypeError, IndexError, KeyError, RuntimeError)
 class Prompt:
     """Inputs for `generate`, and the text that they were made of ("": the family takes none).
 
-    `image_tokens` is None for families whose pictures take no place in the prompt.
+    `image_tokens` is None for families whose pictures take no place in the prompt. `views` is how
+    many views of each picture or clip there are, as far as that is known: tiles, crops.
     """
 
     text: str
     inputs: dict[str, Any]
     prompt_tokens: int
     image_tokens: int | None
+    views: tuple[int, ...] = ()
 
 
 def checked(processor: Processor, text: str, inputs: dict[str, Any], image_count: int) -> Prompt:
@@ -47,7 +49,27 @@ def checked(processor: Processor, text: str, inputs: dict[str, Any], image_count
             f"the prompt is {prompt_tokens} tokens long, and {processor.name} reads {limit}",
             hint="send fewer pictures or less text, or see less of each: --detail low",
         )
-    return Prompt(text.replace(literal.MARK, ""), inputs, prompt_tokens, image_tokens)
+    views = (1,) * image_count
+    return Prompt(text.replace(literal.MARK, ""), inputs, prompt_tokens, image_tokens, views)
+
+
+def views_of(
+    processor: Processor, images: Sequence[Image], told: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """How many views the processor, `told` these options, makes of each picture; 1 where it does
+    not say."""
+    sizes = [(image.height, image.width) for image in images]
+    numbers = getattr(processor.combined, "_get_num_multimodal_tokens", None)
+    count = getattr(processor.image_processor, "get_number_of_image_patches", lambda *_: 1)
+    try:
+        if numbers is not None:
+            counts = numbers(sizes, **told).num_image_patches
+        else:
+            counts = [count(*size, {**told}) for size in sizes]
+    except (AttributeError, *REFUSALS):  # AttributeError: of what this processor does not have
+        return (1,) * len(images)
+    # SmolVLM's says the rows and columns as well, and 0 of a picture that is seen whole.
+    return tuple((one[0] if isinstance(one, tuple) else one) or 1 for one in counts)
 
 
 def count_image_tokens(processor: Processor, inputs: dict[str, Any]) -> int | None:

@@ -24,7 +24,7 @@ NO_PICTURES = Pictures(0, {})
 
 def pictures(tokens: int, seen: Inputs) -> Pictures:
     """What tells the pictures in the inputs `seen`, of `tokens` tokens, from all others."""
-    return Pictures(tokens, {name: _mark(tensor) for name, tensor in seen.items()})
+    return Pictures(tokens, {name: mark(tensor) for name, tensor in seen.items()})
 
 
 def after(pictures: Pictures, seen: Inputs) -> Inputs | None:
@@ -42,7 +42,7 @@ def after(pictures: Pictures, seen: Inputs) -> Inputs | None:
             continue
         shape, digest = pictures.inputs[name]
         halves = _split(tensor, shape)
-        if halves is None or _mark(halves[0]) != (shape, digest):
+        if halves is None or mark(halves[0]) != (shape, digest):
             return None
         if halves[1].numel():
             rest[name] = halves[1]
@@ -50,8 +50,9 @@ def after(pictures: Pictures, seen: Inputs) -> Inputs | None:
     return rest if not rest or pictures.inputs.keys() <= rest.keys() else None
 
 
-def _mark(tensor: torch.Tensor) -> tuple[torch.Size, bytes]:
-    numbers: Any = tensor.contiguous().flatten().view(torch.uint8).numpy()
+def mark(tensor: torch.Tensor) -> tuple[torch.Size, bytes]:
+    """The shape and a digest of the numbers, which may be on any device."""
+    numbers: Any = tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()
     return tensor.shape, hashlib.sha256(numbers).digest()
 
 
