@@ -11,6 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from vlmcli.backends.local.cache import Memory, Start
@@ -30,7 +31,7 @@ LOOP_REPEATS = 8
 LONG_PATTERN, LONG_PATTERN_REPEATS = 32, 4
 
 
-class _Finished(Exception):  # noqa: N818 - no error: the way out of transformers' loop
+class Finished(Exception):  # noqa: N818 - no error: the way out of transformers' loop
     """Leaves `generate` at once, from its streamer."""
 
 
@@ -48,8 +49,11 @@ def loops(ids: list[int]) -> bool:
     return False
 
 
-class _Sink(BaseStreamer):  # type: ignore[misc]
-    """What `generate` hands its tokens to: makes text of them and decides when it is enough."""
+class Sink(BaseStreamer):  # type: ignore[misc]
+    """What `generate` hands its tokens to: makes text of them and decides when it is enough.
+
+    It raises Finished then.
+    """
 
     def __init__(
         self,
@@ -59,7 +63,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         emit: Callable[[Piece], None],
         constraint: Constraint | None = None,
     ) -> None:
-        self._constraint = constraint
+        self.constraint = constraint
         self._new_words = partial(Words, processor.tokenizer, literal=constraint is not None)
         self._words = self._new_words()
         self._marks = special_marks(processor)
@@ -76,20 +80,20 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
             self._prompt_came = True
             return
         for token in value.flatten().tolist():
-            self._take(token)
+            self.take(token)
 
-    def _take(self, token: int) -> None:
+    def take(self, token: int) -> None:
         self.first_token_at = self.first_token_at or time.perf_counter()
         self.ids.append(token)
         self._give(self._thoughts.push(self._text(token)))
-        if self._constraint is not None:
-            self._constraint.take(token)
-        if self._stops.found or (self._constraint is not None and self._constraint.complete):
+        if self.constraint is not None:
+            self.constraint.take(token)
+        if self._stops.found or (self.constraint is not None and self.constraint.complete):
             self.reason = "stop"
         elif loops(self.ids):
             self.reason = "loop"
         if self.reason:
-            raise _Finished
+            raise Finished
 
     def _text(self, token: int) -> str:
         mark = self._marks.get(token, "")
@@ -120,6 +124,29 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
             self._emit(Delta(self._edges[Delta].push(self._stops.flush())))
 
 
+def sink_of(
+    processor: Processor,
+    prompt: Prompt,
+    sampling: Sampling,
+    config: GenerationConfig,
+    emit: Callable[[Piece], None],
+) -> Sink:
+    """Where the tokens of the answer to one prompt go; their text is given to `emit`."""
+    marks, opened = marks_of(processor, prompt)
+    thoughts = Thoughts(marks, opened)
+    constraint = None
+    if sampling.schema is not None:
+        ends = ends_of(config)
+        constraint = Constraint(processor, sampling.schema, thoughts, marks, ends)
+    return Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
+
+
+def reason_of(ids: list[int], config: GenerationConfig) -> FinishReason:
+    """Why an answer ended that nothing broke off."""
+    full = len(ids) >= config.max_new_tokens
+    return "length" if full and not has_ended(ids, config) else "stop"
+
+
 def generate_text(
     model: Any,
     processor: Processor,
@@ -138,23 +165,17 @@ def generate_text(
     if seed is None and config.do_sample:
         seed = secrets.randbits(32)  # so that what was drawn can be drawn again
 
-    marks, opened = marks_of(processor, prompt)
-    thoughts = Thoughts(marks, opened)
-    constraint = (
-        None
-        if sampling.schema is None
-        else Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
-    )
-    sink = _Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
+    sink = sink_of(processor, prompt, sampling, config, emit)
+    held_to = [] if sink.constraint is None else [sink.constraint]
 
     def answer(start: Start) -> None:
         if seed is not None:
             torch.manual_seed(seed)
-        with suppress(_Finished), reaching(model, start.new_pictures):
+        with suppress(Finished), reaching(model, start.new_pictures):
             model.generate(
                 **on_device(start.inputs, model),
                 generation_config=config,
-                **({} if constraint is None else {"logits_processor": [constraint]}),
+                **({"logits_processor": held_to} if held_to else {}),
                 streamer=sink,
             )
 
@@ -174,9 +195,8 @@ def generate_text(
             memory.keep(start, sink.ids)
     sink.flush()
     ended = time.perf_counter()
-    full = len(sink.ids) >= config.max_new_tokens
     return Done(
-        reason=sink.reason or ("length" if full and not has_ended(sink.ids, config) else "stop"),
+        reason=sink.reason or reason_of(sink.ids, config),
         prompt_tokens=prompt.prompt_tokens,
         image_tokens=prompt.image_tokens,
         new_tokens=len(sink.ids),
@@ -207,7 +227,7 @@ def stream(run: Callable[[Callable[[Piece], None]], Done]) -> Iterator[Chunk]:
 
     def emit(piece: Piece) -> None:
         if closed.is_set():
-            raise _Finished
+            raise Finished
         if piece.text:
             queue.put(piece)
 
