@@ -27,7 +27,7 @@ LAYERS = (
     "models prompts",
     # Of these hub, … are made.
     "apart configfile formats interrupts memory settings transcript web",
-    "choices schemas writing",
+    "choices schemas silence writing",
     "errors messages timecodes",
     "vlmcli",
 )
