@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vlmcli.bulk import kinds
-from vlmcli.errors import UsageError
+from vlmcli.errors import UsageError, shown
 from vlmcli.inputs.arguments import Named
 
 Output = Annotated[
@@ -76,9 +76,8 @@ def batch_of(size: str | None) -> int | None:
     if size is None or size == "auto":
         return None
     if not re.fullmatch("[1-9][0-9]{0,5}", size):
-        raise UsageError(
-            f"--batch-size: {size!r} is no size", hint="a whole number from 1, or auto"
-        )
+        hint = "a whole number from 1, or auto"
+        raise UsageError(f"--batch-size: {shown(size)} is no size", hint=hint)
     return int(size)
 
 

@@ -91,9 +91,8 @@ class Job:
             Pool() as pool,
             Files(found(named), self.settings, pool) as files,
         ):
-            enough = lambda: self._enough  # noqa: E731
             steps = self._steps(files, bar)
-            Line(steps, files, pool, self._chances, self._most_together, enough).run()
+            Line(steps, files, pool, self._chances, self._most_together, self._has_enough).run()
         if self.show.count and not self.show.quiet:
             self._tell_count()
         if self._failures and not (self.show.quiet and self._found):
@@ -104,8 +103,7 @@ class Job:
     def _most(self) -> int | None:
         return 1 if self.show.quiet else self.wanted.most
 
-    @property
-    def _enough(self) -> bool:
+    def _has_enough(self) -> bool:
         return self._most is not None and self._found >= self._most
 
     # The files, and what is to be asked of each -------------------------------------------------
@@ -115,17 +113,20 @@ class Job:
             looked = _Looked(file.name)
             if isinstance(file.pictures, InputError):
                 yield partial(self._fail, looked, file.pictures)
-            for number, picture in enumerate(
-                file.pictures if isinstance(file.pictures, list) else ()
-            ):
-                # A file that is selected is not looked through any further.
-                while self.wanted.unit != "picture" and looked.looked_at < number:
-                    yield None
-                if self.wanted.unit != "picture" and (looked.selected or looked.failed):
-                    break
-                ready = partial(self._ready, picture)
-                yield Waiting(picture, ready, partial(self._judge, looked, picture.name))
+            else:
+                yield from self._pages(looked, file.pictures or ())
             yield partial(self._end, looked, bar)
+
+    def _pages(self, looked: _Looked, found: Iterable[Unread]) -> Iterator[Step[float]]:
+        for number, picture in enumerate(found):
+            if self.wanted.unit != "picture":
+                # A file that is selected is not looked through any further.
+                while looked.looked_at < number:
+                    yield None
+                if looked.selected or looked.failed:
+                    return
+            ready = partial(self._ready, picture)
+            yield Waiting(picture, ready, partial(self._judge, looked, picture.name))
 
     def _ready(self, picture: Unread) -> Asked:
         image = picture.decode()

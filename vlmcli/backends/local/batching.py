@@ -102,8 +102,8 @@ def _filled_up(values: list[Any]) -> list[Any]:
 class Check(LogitsProcessor):  # type: ignore[misc]
     """Compares one row of a batch with what was said of it alone; raises DiffersError."""
 
-    def __init__(self, row: int, alone: Sequence[torch.Tensor]) -> None:
-        self._row, self._alone = row, alone
+    def __init__(self, row: int, alone: Sequence[torch.Tensor], rounding: float) -> None:
+        self._row, self._alone, self._rounding = row, alone, rounding
         self._start: int | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -113,16 +113,15 @@ class Check(LogitsProcessor):  # type: ignore[misc]
         expected = [int(step.argmax()) for step in self._alone]
         # Another token, as likely but for a rounding or held to a schema, leads elsewhere.
         if len(said) < len(expected) and said == expected[: len(said)]:
-            _check_alike(scores[self._row], self._alone[len(said)])
+            self._check_alike(scores[self._row], self._alone[len(said)])
         return scores
 
-
-def _check_alike(scores: torch.Tensor, alone: torch.Tensor) -> None:
-    known = alone.isfinite() & scores.isfinite()
-    most = _ROUNDING.get(scores.dtype, _ROUNDING_16_BIT) * alone[known].abs().max()
-    # Not "more than": a row of which nothing is a number is not alike.
-    if not bool((scores[known] - alone[known]).abs().max() <= most):
-        raise DiffersError
+    def _check_alike(self, scores: torch.Tensor, alone: torch.Tensor) -> None:
+        known = alone.isfinite() & scores.isfinite()
+        most = self._rounding * alone[known].abs().max()
+        # Not "more than": a row of which nothing is a number is not alike.
+        if not bool((scores[known] - alone[known]).abs().max() <= most):
+            raise DiffersError
 
 
 class _Keeps(LogitsProcessor):  # type: ignore[misc]
@@ -145,4 +144,5 @@ def check_of(model: Any, batch: Batch, config: GenerationConfig) -> Check:
         generation_config=GenerationConfig(**{**config.to_dict(), "max_new_tokens": length}),
         logits_processor=[keeps],
     )
-    return Check(row, keeps.steps)
+    # The logits come in 32 bits, whatever the model has computed them in.
+    return Check(row, keeps.steps, _ROUNDING.get(model.dtype, _ROUNDING_16_BIT))

@@ -1,9 +1,8 @@
 """Many conversations, answered side by side as far as the memory goes; the others one by one."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -11,21 +10,20 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor
-from transformers.generation.streamers import BaseStreamer
+from transformers import GenerationConfig
 
 from vlmcli import device as devices
 from vlmcli.backends import Prepared
-from vlmcli.backends.local import batching, decode, likelihood, prompt, room
+from vlmcli.backends.local import batching, decode, likelihood, prompt, room, rows
 from vlmcli.backends.local.batching import Batch, Check, DiffersError
 from vlmcli.backends.local.cache import Memory
-from vlmcli.backends.local.decode import Finished, Sink
 from vlmcli.backends.local.inputs import REFUSALS, Prompt
 from vlmcli.backends.local.processors import Processor
-from vlmcli.backends.local.sampling import generation_config, has_ended
+from vlmcli.backends.local.rows import answer_of
+from vlmcli.backends.local.sampling import generation_config
 from vlmcli.backends.local.thoughts import Piece
 from vlmcli.errors import VlmError
-from vlmcli.messages import Answer, Delta, Done, Message, Sampling, Thought, Verdict, outlined
+from vlmcli.messages import Answer, Message, Sampling, Verdict, outlined
 
 T = TypeVar("T")
 
@@ -77,10 +75,11 @@ class Many:
         depend on those beside it."""
         if sampling.schema is not None:
             prompt.check_answers(self.processor)
+        together = partial(rows.answer, self.model, self.processor, sampling)
         way = _Way(
             sampling,
             partial(self._answer, sampling),
-            partial(self._answer_together, sampling) if sampling.temperature == 0 else None,
+            together if sampling.temperature == 0 else None,
             proven=self._proven.setdefault("generate", {}),
         )
         return self._each(conversations, way)
@@ -168,9 +167,11 @@ class Many:
             found = self._tried(batch, way)
         if found is None:
             devices.release()
-            half = self._rows = len(prompts) // 2
-            yield from self._done(prompts[:half], way)
-            yield from self._done(prompts[half:], way)
+            self._rows = len(prompts) // 2
+            rest = prompts
+            while rest:
+                some, rest = rest[: self._rows], rest[self._rows :]
+                yield from self._done(some, way)
             return
         for one, result in zip(prompts, found, strict=True):
             if result is None:
@@ -210,95 +211,8 @@ class Many:
     def _answer(self, sampling: Sampling, one: Prompt) -> Answer:
         pieces: list[Piece] = []
         done = decode.generate_text(self.model, self.processor, one, sampling, pieces.append)
-        return _answer_of(pieces, done)
+        return answer_of(pieces, done)
 
     def _affirm(self, one: Prompt) -> Verdict:
         memory = Memory(self.model, self.processor)
         return likelihood.affirm(self.model, self.processor, one, memory)
-
-    def _answer_together(
-        self, sampling: Sampling, batch: Batch, check: Check | None
-    ) -> list[Answer]:
-        started = time.perf_counter()
-        config = self._config(batch.prompts[0], sampling)
-        texts: list[list[Piece]] = [[] for _ in batch.prompts]
-        sinks = [
-            decode.sink_of(self.processor, one, sampling, config, pieces.append)
-            for one, pieces in zip(batch.prompts, texts, strict=True)
-        ]
-        # The check first: it knows what is said without a schema.
-        held_to: list[LogitsProcessor] = [] if check is None else [check]
-        if sampling.schema is not None:
-            held_to.append(_Constraints(sinks))
-        with suppress(Finished):
-            self.model.generate(
-                **decode.on_device(batch.inputs, self.model),
-                generation_config=config,
-                **({"logits_processor": held_to} if held_to else {}),
-                streamer=_Sinks(sinks, config),
-            )
-        for sink in sinks:
-            sink.flush()
-        ended = time.perf_counter()
-        return [
-            _answer_of(pieces, _done_of(one, sink, config, started, ended, len(sinks)))
-            for one, sink, pieces in zip(batch.prompts, sinks, texts, strict=True)
-        ]
-
-
-class _Sinks(BaseStreamer):  # type: ignore[misc]
-    """What `generate` hands a token of each row to, until every row has ended."""
-
-    def __init__(self, sinks: Sequence[Sink], config: GenerationConfig) -> None:
-        self._sinks, self._config = sinks, config
-        self._prompt_came = False
-
-    def put(self, value: torch.Tensor) -> None:
-        if not self._prompt_came:
-            self._prompt_came = True
-            return
-        going_on = False
-        for sink, token in zip(self._sinks, value.flatten().tolist(), strict=True):
-            if sink.reason is not None or has_ended(sink.ids, self._config):
-                continue
-            with suppress(Finished):
-                sink.take(token)
-                going_on = going_on or not has_ended(sink.ids, self._config)
-        if not going_on:
-            raise Finished
-
-    def end(self) -> None:
-        """Nothing is left to be done: `flush` is called for each sink."""
-
-
-class _Constraints(LogitsProcessor):  # type: ignore[misc]
-    """Each row held to the schema by a constraint of its own, until it has ended."""
-
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = sinks
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        held = scores.clone()
-        for n, sink in enumerate(self._sinks):
-            if sink.reason is None and sink.constraint is not None:
-                held[n : n + 1] = sink.constraint(input_ids[n : n + 1], scores[n : n + 1])
-        return held
-
-
-def _answer_of(pieces: Sequence[Piece], done: Done) -> Answer:
-    thoughts = "".join(piece.text for piece in pieces if isinstance(piece, Thought))
-    return Answer("".join(p.text for p in pieces if isinstance(p, Delta)), thoughts, done)
-
-
-def _done_of(
-    one: Prompt, sink: Sink, config: GenerationConfig, started: float, ended: float, rows: int
-) -> Done:
-    return Done(
-        reason=sink.reason or decode.reason_of(sink.ids, config),
-        prompt_tokens=one.prompt_tokens,
-        image_tokens=one.image_tokens,
-        new_tokens=len(sink.ids),
-        seconds_to_first_token=(sink.first_token_at or ended) - started,
-        seconds=ended - started,
-        together=rows,
-    )
