@@ -6,6 +6,9 @@ into the `words` of an answer, of which `thoughts` are no part, and holds it to 
 `cache` keeps what was read of a conversation, in `layers` that can be gone back on, as long as the
 `pixels` are the same. `likelihood` weighs answers instead of giving one: it walks the `spelling` of
 each in the tokens of the `vocabulary`, in `branches` that go on from one prompt.
+
+`many` conversations are answered side by side, as far as there is `room`: `batching` puts prompts
+together and proves that each is answered as if it were alone, and `rows` are their answers.
 """
 
 import importlib.util

@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -20,7 +21,7 @@ from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.inputs import REFUSALS, Prompt
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.rows import answer_of
-from vlmcli.backends.local.sampling import generation_config
+from vlmcli.backends.local.sampling import LEAST_TEMPERATURE, generation_config
 from vlmcli.backends.local.thoughts import Piece
 from vlmcli.errors import VlmError
 from vlmcli.messages import Answer, Message, Sampling, Verdict, outlined
@@ -79,7 +80,7 @@ class Many:
         way = _Way(
             sampling,
             partial(self._answer, sampling),
-            together if sampling.temperature == 0 else None,
+            together if sampling.temperature < LEAST_TEMPERATURE else None,
             proven=self._proven.setdefault("generate", {}),
         )
         return self._each(conversations, way)
@@ -184,15 +185,9 @@ class Many:
 
         What fails for whatever reason is tried once more alone, where it fails as it should.
         """
-        assert way.together is not None
         nothing: list[T | None] = [None] * len(batch.prompts)
         try:
-            with self.busy, torch.inference_mode():
-                check = None
-                if batch.filled not in way.proven:
-                    config = self._config(batch.prompts[0], way.sampling)
-                    check = batching.check_of(self.model, batch, config)
-                found = way.together(batch, check)
+            found = _on_thread(partial(self._together, batch, way))
         except (DiffersError, VlmError, MemoryError, AttributeError, *REFUSALS) as error:
             if devices.is_out_of_memory(error):
                 return None
@@ -201,12 +196,25 @@ class Many:
         way.proven[batch.filled] = True
         return found
 
+    def _together(self, batch: Batch, way: _Way[T]) -> Sequence[T | None]:
+        assert way.together is not None
+        with self.busy, torch.inference_mode():
+            check = None
+            if batch.filled not in way.proven:
+                config = self._config(batch.prompts[0], way.sampling)
+                check = batching.check_of(self.model, batch, config)
+            return way.together(batch, check)
+
     def _alone(self, one: Prompt, answer: Callable[[Prompt], T]) -> T | VlmError:
         try:
-            with self.explaining(), self.busy:
-                return answer(one)
+            with self.explaining():
+                return _on_thread(partial(self._by_itself, one, answer))
         except VlmError as error:
             return error
+
+    def _by_itself(self, one: Prompt, answer: Callable[[Prompt], T]) -> T:
+        with self.busy:
+            return answer(one)
 
     def _answer(self, sampling: Sampling, one: Prompt) -> Answer:
         pieces: list[Piece] = []
@@ -216,3 +224,17 @@ class Many:
     def _affirm(self, one: Prompt) -> Verdict:
         memory = Memory(self.model, self.processor)
         return likelihood.affirm(self.model, self.processor, one, memory)
+
+
+def _on_thread(work: Callable[[], T]) -> T:
+    """What `work()` returns or raises. Ctrl-C need not wait for a product of large matrices."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # handed to the caller, which raises it
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future.result()
