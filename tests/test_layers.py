@@ -28,7 +28,7 @@ LAYERS = (
     # Of these hub, … are made.
     "cpu",
     "apart caches configfile formats interrupts memory settings transcript web",
-    "choices details schemas writing",
+    "choices details schemas silence writing",
     "errors messages timecodes",
     "vlmcli",
 )

@@ -1,12 +1,29 @@
 """One conversation -> one answer on the screen, or one record."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from vlmcli import __version__, backends, forms, output, records, wire
 from vlmcli.backends import Engine, ImagePreview, Reader
-from vlmcli.messages import Answer, Delta, Done, Image, Message, Thought, Video, seen_of, videos_of
+from vlmcli.errors import AnswerError, VlmError
+from vlmcli.messages import (
+    Answer,
+    Chunk,
+    Delta,
+    Done,
+    Image,
+    Message,
+    Thought,
+    Video,
+    images_of,
+    outlined,
+    seen_of,
+    videos_of,
+)
 from vlmcli.settings import Settings
+
+_BYTES_OF_PIXEL = 3
 
 
 def load(settings: Settings) -> Engine:
@@ -28,24 +45,84 @@ def load(settings: Settings) -> Engine:
 def show(engine: Engine, conversation: Sequence[Message], settings: Settings) -> None:
     """Answer on stdout: streamed text, or one JSON object."""
     schema = settings.sampling.schema
-    if settings.json:
-        answer = collect(engine, conversation, settings)
-        text, done = answer.text, answer.done
-        output.record(record(engine, conversation, answer, settings))
-    elif settings.choices or settings.extract or (schema and not settings.stream):
-        answer = collect(engine, conversation, settings)
-        text, done = answer.text, answer.done
-        output.thoughts(answer.reasoning)
-        output.plain(text)
-    else:
-        text, done = output.stream(
-            engine.generate(forms.asked(conversation, settings), settings.sampling),
-            live=settings.stream,
-            reasoning=not settings.hide_reasoning,
-            markdown=schema is None,
-        )
-        forms.finished(text, done, conversation, settings)
+    if settings.json or settings.choices or settings.extract or (schema and not settings.stream):
+        show_answer(engine, conversation, collect(engine, conversation, settings), settings)
+        return
+    text, done = output.stream(
+        engine.generate(forms.asked(conversation, settings), settings.sampling),
+        live=settings.stream,
+        reasoning=not settings.hide_reasoning,
+        markdown=schema is None,
+    )
+    forms.finished(text, done, conversation, settings)
     finish(engine, done, settings, said=bool(text))
+
+
+def show_answer(
+    engine: Engine, conversation: Sequence[Message], answer: Answer, settings: Settings
+) -> None:
+    """As `show`, of an answer that is there."""
+    if settings.json:
+        output.record(record(engine, conversation, answer, settings))
+    elif settings.choices or settings.extract or settings.sampling.schema:
+        output.thoughts(answer.reasoning)
+        output.plain(answer.text)
+    else:
+        chunks: list[Chunk] = [Thought(answer.reasoning), Delta(answer.text), answer.done]
+        output.stream(iter(chunks))
+    finish(engine, answer.done, settings, said=bool(answer.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A conversation that waits for its answer, and what the engine is `given` of it.
+
+    One that an engine has prepared has no pixels any more; `nbytes` is what is held of it.
+    """
+
+    conversation: Sequence[Message]
+    given: Sequence[Message]
+    nbytes: int
+
+
+def prepare(engine: Engine | None, conversation: Sequence[Message], settings: Settings) -> Asked:
+    """What is asked, prepared on any thread if the engine is there and can do that.
+
+    Raises as `Engine.generate` does.
+    """
+    given = forms.asked(conversation, settings)
+    if engine is None or engine.prepare is None:
+        pixels = sum(image.width * image.height for image in images_of(conversation))
+        return Asked(conversation, given, _BYTES_OF_PIXEL * pixels)
+    prepared = engine.prepare(given)
+    return Asked(outlined(conversation), prepared, prepared.nbytes)
+
+
+def collect_many(
+    engine: Engine, several: Sequence[Asked], settings: Settings, *, together: int
+) -> Iterator[Answer | VlmError]:
+    """As `collect`, for each in its order; an error stands in the place of an answer.
+
+    If no two are to be answered `together`, it is as if each were asked alone.
+    """
+    if together < 2 or engine.generate_many is None:
+        for one in several:
+            try:
+                yield collect(engine, one.conversation, settings)
+            except VlmError as error:
+                yield error
+        return
+    found = engine.generate_many([one.given for one in several], settings.sampling)
+    for one, answer in zip(several, found, strict=True):
+        yield answer if isinstance(answer, VlmError) else _finished(answer, one, settings)
+
+
+def _finished(answer: Answer, one: Asked, settings: Settings) -> Answer | VlmError:
+    try:
+        text = forms.finished(answer.text, answer.done, one.conversation, settings)
+    except AnswerError as error:
+        return error
+    return replace(answer, text=text, reasoning="" if settings.hide_reasoning else answer.reasoning)
 
 
 def collect(engine: Engine, conversation: Sequence[Message], settings: Settings) -> Answer:
@@ -109,6 +186,7 @@ def record(
         "prompt_tokens": done.prompt_tokens,
         **({"cached_tokens": done.cached_tokens} if done.cached_tokens else {}),
         **({"cached_features": done.cached_features} if done.cached_features else {}),
+        **({"batch_size": done.together} if done.together > 1 else {}),
         "new_tokens": done.new_tokens,
         "seconds_to_first_token": round(done.seconds_to_first_token, 4),
         "seconds": round(done.seconds, 4),

@@ -58,11 +58,7 @@ def choose(device: str = "auto", dtype: str = "auto") -> Device:
     else:
         chosen, dtype_why = DTYPES[dtype], "as asked"
     return Device(
-        name=name,
-        dtype=chosen,
-        name_why=name_why,
-        dtype_why=dtype_why,
-        free_bytes=_free_bytes(name),
+        name=name, dtype=chosen, name_why=name_why, dtype_why=dtype_why, free_bytes=free_bytes(name)
     )
 
 
@@ -144,10 +140,13 @@ def _best_dtype(name: str) -> tuple[torch.dtype, str]:
     return torch.float32, "this CPU has no bfloat16 instructions"
 
 
-def _free_bytes(name: str) -> int:
+def free_bytes(name: str) -> int:
+    """What of a device's memory a model could have, now."""
     kind = name.partition(":")[0]
     if kind == "cuda":
-        return int(torch.cuda.mem_get_info(name)[0])
+        # What torch holds and does not use is free, too.
+        unused = torch.cuda.memory_reserved(name) - torch.cuda.memory_allocated(name)
+        return int(torch.cuda.mem_get_info(name)[0]) + unused
     if kind == "xpu":
         return int(torch.xpu.mem_get_info(name)[0])
     # Apple's GPU shares the machine's memory.
@@ -205,6 +204,17 @@ def check_fits(needed_bytes: int, device: Device, model: str) -> None:
             f" and {device.name} has {gigabytes(device.free_bytes)} free",
             hint="take a smaller model, a smaller --dtype, or another --device",
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is how torch or Python says that there is no memory left.
+
+    On a CPU torch raises a plain RuntimeError, so only its text tells.
+    """
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or _OUT_OF_RAM in str(error)
+
+
+_OUT_OF_RAM = "DefaultCPUAllocator"
 
 
 def gigabytes(count: int) -> str:

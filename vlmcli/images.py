@@ -6,10 +6,8 @@ another exception, a warning, or noise on stderr.
 
 import logging
 import math
-import os
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import sha256
 from io import BytesIO
 from threading import RLock
@@ -19,6 +17,7 @@ import numpy as np
 import PIL.Image
 from PIL import ExifTags, IcoImagePlugin, ImageCms
 
+from vlmcli import silence
 from vlmcli.errors import InputError
 from vlmcli.formats import AVIF_BRANDS, FORMATS, HEIF_BRANDS, ICO_MAGIC, TIFF_MAGIC
 from vlmcli.messages import Image
@@ -53,7 +52,6 @@ for _library in ("PIL", "pillow_heif", "pypdfium2"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _pdfium_lock = RLock()  # pdfium crashes when two threads are in it
-_stderr_lock = RLock()
 
 
 def members(name: str, data: bytes, page: int | None = None) -> list[tuple[str, int | None]]:
@@ -67,6 +65,14 @@ def members(name: str, data: bytes, page: int | None = None) -> list[tuple[str, 
     if page is not None:
         raise InputError(f"{name}: only a PDF has pages")
     return [(name, None)]
+
+
+def count_pixels(data: bytes) -> int:
+    """How many the header of a picture speaks of; 0 where it takes a decoder to tell."""
+    with suppress(InputError), damage_reported(""):
+        image = PIL.Image.open(BytesIO(data), formats=PILLOW_FORMATS)
+        return image.width * image.height
+    return 0
 
 
 def decode(name: str, data: bytes, *, max_pixels: int, page: int | None = None) -> Iterator[Image]:
@@ -89,7 +95,7 @@ def decode(name: str, data: bytes, *, max_pixels: int, page: int | None = None) 
 def damage_reported(name: str) -> Iterator[None]:
     """Turns what a decoder raises into InputError, and drops what it warns about."""
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with silence.no_warnings:
             yield
     except InputError:
         raise
@@ -110,7 +116,7 @@ def damage_reported(name: str) -> Iterator[None]:
 def _load(name: str, data: bytes, max_pixels: int) -> Pixels:
     if _is_heif(data):
         return _load_heif(name, data, max_pixels)
-    quiet = _quiet_stderr() if data.startswith(TIFF_MAGIC) else nullcontext()
+    quiet = silence.quiet_stderr() if data.startswith(TIFF_MAGIC) else nullcontext()
     with quiet:
         if data.startswith(ICO_MAGIC):
             # Image.open would decode an icon at once, and one may hold a PNG of any size.
@@ -152,27 +158,6 @@ def _is_heif(data: bytes) -> bool:
         and any(brand in brands for brand in HEIF_BRANDS)
         and not any(brand in brands for brand in AVIF_BRANDS)
     )
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Nothing written to file descriptor 2: libtiff, inside Pillow, prints its complaints there.
-
-    All threads lose what they write to stderr meanwhile, so this is for the decoding of TIFF only.
-    """
-    with _stderr_lock:
-        try:
-            saved = os.dup(2)
-        except OSError:  # closed: nothing to protect
-            yield
-            return
-        try:
-            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def as_seen(image: Pixels) -> Pixels:

@@ -4,8 +4,8 @@ Standard library only, so that anything can import it at no cost.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
@@ -71,6 +71,14 @@ class Video:
         return self.frames[0].height
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is left of pixels that nobody looks at any more: their size."""
+
+    width: int
+    height: int
+
+
 Part = Text | Image | Video
 
 
@@ -113,6 +121,22 @@ def images_of(conversation: Sequence[Message]) -> tuple[Image, ...]:
 def seen_of(conversation: Sequence[Message]) -> tuple[Image | Video, ...]:
     """Every picture and clip of a conversation, in order."""
     return tuple(p for message in conversation for p in message.content if not isinstance(p, Text))
+
+
+def outlined(conversation: Sequence[Message]) -> list[Message]:
+    """The conversation without the pixels of its pictures: enough for a record of its answer."""
+    return [
+        Message(
+            message.role,
+            tuple(
+                replace(part, pixels=cast("Pixels", Outline(part.width, part.height)))
+                if isinstance(part, Image)
+                else part
+                for part in message.content
+            ),
+        )
+        for message in conversation
+    ]
 
 
 def videos_of(conversation: Sequence[Message]) -> tuple[Video, ...]:
@@ -161,7 +185,8 @@ class Done:
     `image_tokens` is None for the families whose pictures take no place in the prompt (BLIP, GIT).
     `cached_tokens` of the prompt were read for an earlier turn and not again; `new_tokens` counts
     the thoughts too. `seed` is what repeats the answer, if its tokens were drawn at random. Of
-    `features` of pictures, where they are kept, `cached_features` were on the disk.
+    `features` of pictures, where they are kept, `cached_features` were on the disk; of answers that
+    were made `together` the times are those of all of them.
     """
 
     reason: FinishReason
@@ -174,6 +199,7 @@ class Done:
     seed: int | None = None
     features: int = 0
     cached_features: int = 0
+    together: int = 1
 
 
 Chunk = Delta | Thought | Done

@@ -3,9 +3,10 @@
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from vlmcli import output
+from vlmcli.errors import VlmError
 from vlmcli.messages import Answer, Chosen, Chunk, Message, Sampling, Verdict
 from vlmcli.settings import Settings
 
@@ -51,6 +52,24 @@ class Preview:
     images: tuple[ImagePreview, ...]
 
 
+class Prepared(Sequence[Message]):
+    """A conversation whose `inputs` a backend has made; `nbytes` is the memory that they take."""
+
+    def __init__(self, conversation: Sequence[Message], inputs: object, nbytes: int) -> None:
+        self._conversation = conversation
+        self.inputs, self.nbytes = inputs, nbytes
+
+    def __len__(self) -> int:
+        return len(self._conversation)
+
+    @overload
+    def __getitem__(self, at: int) -> Message: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Message]: ...
+    def __getitem__(self, at: int | slice) -> Message | Sequence[Message]:
+        return self._conversation[at]
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A loaded model. `generate` answers one conversation and streams: Thought, …, Delta, …, Done.
@@ -62,9 +81,12 @@ class Engine:
     would answer yes or no from its own next-token probabilities, `choose` which of some texts it
     would answer; both are None where a backend cannot. `fingerprint` tells the files of a model
     without a revision from all others; `packages` names those of Python whose versions its answers
-    may depend on. `generate_many` answers conversations in batches and in order; it is None where a
-    backend cannot. `quantize` is none, int8 or int4: what the weights became as they were loaded;
-    `dtype` is that of all else.
+    may depend on. `generate_many` answers conversations in batches and in order, as `affirm_many`
+    does for yes and no; both are None where a backend cannot. An error stands in the place of an
+    answer that there is not. It is best to give them `most_together` at once. `prepare` does, on
+    any thread, what they would do with a conversation first; what it returns is given to them in
+    its place, and has no pixels any more. `quantize` is none, int8 or int4: what the weights
+    became as they were loaded; `dtype` is that of all else.
     """
 
     model: str
@@ -82,7 +104,12 @@ class Engine:
     fingerprint: Callable[[], str] | None = None
     packages: tuple[str, ...] = ()
     quantize: str = "none"
-    generate_many: Callable[[Iterable[Sequence[Message]], Sampling], Iterator[Answer]] | None = None
+    generate_many: (
+        Callable[[Iterable[Sequence[Message]], Sampling], Iterator[Answer | VlmError]] | None
+    ) = None
+    affirm_many: Callable[[Iterable[Sequence[Message]]], Iterator[Verdict | VlmError]] | None = None
+    prepare: Callable[[Sequence[Message]], Prepared] | None = None
+    most_together: int = 1
 
     @property
     def weights(self) -> str | None:

@@ -7,11 +7,13 @@ import typer
 
 from vlmcli import prompts
 from vlmcli.commands.bulk_options import (
+    BatchSize,
     Files0From,
     FilesFrom,
     Force,
     Output,
     Sidecar,
+    batch_of,
     named_by,
     target_of,
 )
@@ -58,6 +60,7 @@ def ask(
     force: Force = False,
     files0_from: Files0From = None,
     files_from: FilesFrom = None,
+    batch_size: BatchSize = None,
     recursive: Recursive = False,
     dry_run: DryRun = False,
     flags: Mapping[str, object],
@@ -72,8 +75,11 @@ def ask(
 
     target = target_of(output, sidecar, force=force)
     from_list = files0_from is not None or files_from is not None
-    if not each and messages is None and (target or from_list):
-        raise UsageError("-o, --sidecar and lists are for an answer a picture", hint="add --each")
+    if not each and messages is None and (target or from_list or batch_size is not None):
+        raise UsageError(
+            "-o, --sidecar, --batch-size and lists are for an answer a picture", hint="add --each"
+        )
+    batch = batch_of(batch_size)
     settings = config.load(flags)
     prompt = prompts.asked(prompt, template, variables or ())
     if messages is None:
@@ -90,7 +96,7 @@ def ask(
         from vlmcli.commands.captioning import Job
 
         named = named_by(files, files0_from, files_from, recursive=recursive)
-        job = Job(settings, Text(question), dry_run=dry_run)
+        job = Job(settings, Text(question), dry_run=dry_run, batch=batch)
         if failed := keeping.run_each(job, named, target):
             raise typer.Exit(failed)
         return

@@ -1,6 +1,7 @@
 """The options of a command that asks about picture after picture: where they come from, and where
 the answers go."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vlmcli.bulk import kinds
-from vlmcli.errors import UsageError
+from vlmcli.errors import UsageError, shown
 from vlmcli.inputs.arguments import Named
 
 Output = Annotated[
@@ -39,6 +40,15 @@ Files0From = Annotated[
 FilesFrom = Annotated[
     str | None, typer.Option("--files-from", metavar="FILE", help="A name a line, in FILE or -.")
 ]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Most pictures that the model looks at together; 1 is exact [default: auto].",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,16 @@ def target_of(file: str | None, sidecar: str | None, *, force: bool) -> Target |
     if file is None and sidecar is None:
         return None
     return Target(file, kinds.of_sidecar(sidecar) if sidecar is not None else None, force)
+
+
+def batch_of(size: str | None) -> int | None:
+    """How many pictures together; None for as many as is best. Raises UsageError."""
+    if size is None or size == "auto":
+        return None
+    if not re.fullmatch("[1-9][0-9]{0,5}", size):
+        hint = "a whole number from 1, or auto"
+        raise UsageError(f"--batch-size: {shown(size)} is no size", hint=hint)
+    return int(size)
 
 
 def named_by(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlmcli.commands.bulk_options import Files0From, FilesFrom, named_by
+from vlmcli.commands.bulk_options import BatchSize, Files0From, FilesFrom, batch_of, named_by
 from vlmcli.commands.options import Recursive, app_of
 from vlmcli.errors import InputError, UsageError, shown
 from vlmcli.inputs.arguments import names_a_file
@@ -77,6 +77,7 @@ def grep(
     files0_from: Files0From = None,
     files_from: FilesFrom = None,
     recursive: Recursive = False,
+    batch_size: BatchSize = None,
     threshold: Annotated[
         str,
         typer.Option(
@@ -109,14 +110,14 @@ def grep(
     named = named_by(files or here, files0_from, files_from, recursive=recursive)
     if files_with and files_without:
         raise UsageError("-l and -L are opposites", hint="give one of the two")
-    least, enough = _threshold(threshold), _most(most)
+    least, enough, batch = _threshold(threshold), _most(most), batch_of(batch_size)
 
     from vlmcli.commands.grepping import Job, Show, Unit, Wanted
 
     unit: Unit = "file" if files_with else "file without" if files_without else "picture"
     wanted = Wanted(statements, least, unit, invert=invert, most=enough)
     show = Show(quiet=quiet, count=count, scores=scores, null=null, messages=not no_messages)
-    if code := Job(settings, wanted, show).run(named):
+    if code := Job(settings, wanted, show, batch).run(named):
         raise typer.Exit(code)
 
 

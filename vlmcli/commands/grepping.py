@@ -1,18 +1,27 @@
-"""The loop of `vlm grep`: picture after picture, past the bad ones, with one model."""
+"""The loop of `vlm grep`: picture after picture, past the bad ones, with one model.
 
-from collections.abc import Sequence
+One statement is asked about several pictures together, but never about more than are still to be
+found: each could be the last that is needed. Of several statements each is asked by itself, for a
+picture that was seen is remembered for the next of them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from vlmcli import answers, messages, output, wording
+from vlmcli.answers import Asked
 from vlmcli.backends import Engine
-from vlmcli.errors import ExitCode, InputError, ModelError
-from vlmcli.inputs import pictures
+from vlmcli.commands.together import Line, Step, Waiting
+from vlmcli.errors import ExitCode, InputError, ModelError, VlmError
+from vlmcli.inputs.ahead import File, Files, Pool
 from vlmcli.inputs.arguments import Named
 from vlmcli.inputs.listing import counted, found
+from vlmcli.inputs.pictures import Unread
 from vlmcli.messages import Answer, Image, Message, Verdict
+from vlmcli.output import Meter
 from vlmcli.settings import Settings
-from vlmcli.sources import Source
 
 LITTLE = 0.1
 """Below this probability of yes and no together, a model was about to say something else."""
@@ -47,12 +56,27 @@ class Show:
 
 
 @dataclass(slots=True)
+class _Looked:
+    """What was found in one file so far."""
+
+    name: str
+    chances: list[float] = field(default_factory=list)
+    looked_at: int = 0
+    selected: bool = False
+    failed: bool = False
+
+
+@dataclass(slots=True)
 class Job:
-    """One run of `vlm grep`; the first good picture loads the model."""
+    """One run of `vlm grep`; the first good picture loads the model.
+
+    At most `batch` pictures are looked at together; None for what the engine thinks best.
+    """
 
     settings: Settings
     wanted: Wanted
     show: Show
+    batch: int | None = None
     _found: int = field(default=0, init=False)
     _failures: int = field(default=0, init=False)
     _warned: bool = field(default=False, init=False)
@@ -61,12 +85,14 @@ class Job:
     def run(self, named: Named) -> ExitCode:
         """Look through them all, or until enough is found: OK, NEGATIVE, or INPUT if one could
         not be read."""
-        with output.progress(None) as bar, counted(named, bar):
-            inputs = found(named)
-            while not self._enough and (one := next(inputs, None)):
-                before = self._failures
-                self._search(*one)
-                bar.advance(failed=self._failures > before)
+        with (
+            output.progress(None) as bar,
+            counted(named, bar),
+            Pool() as pool,
+            Files(found(named), self.settings, pool) as files,
+        ):
+            steps = self._steps(files, bar)
+            Line(steps, files, pool, self._chances, self._most_together, self._has_enough).run()
         if self.show.count and not self.show.quiet:
             self._tell_count()
         if self._failures and not (self.show.quiet and self._found):
@@ -74,78 +100,138 @@ class Job:
         return ExitCode.OK if self._found else ExitCode.NEGATIVE
 
     @property
-    def _enough(self) -> bool:
-        most = 1 if self.show.quiet else self.wanted.most
-        return most is not None and self._found >= most
+    def _most(self) -> int | None:
+        return 1 if self.show.quiet else self.wanted.most
 
-    def _search(self, name: str, source: Source | InputError) -> None:
-        try:
-            if isinstance(source, InputError):
-                raise source
-            if self.wanted.unit == "picture":
-                self._search_pictures(source)
+    def _has_enough(self) -> bool:
+        return self._most is not None and self._found >= self._most
+
+    # The files, and what is to be asked of each -------------------------------------------------
+
+    def _steps(self, files: Iterable[File], bar: Meter) -> Iterator[Step[float]]:
+        for file in files:
+            looked = _Looked(file.name)
+            if isinstance(file.pictures, InputError):
+                yield partial(self._fail, looked, file.pictures)
             else:
-                self._search_file(source)
-        except InputError as error:
-            self._failures += 1
-            if self._shows_records:
-                output.record({"file": name, "error": str(error)})
-            if self.show.messages:
-                output.error(error)
+                yield from self._pages(looked, file.pictures or ())
+            yield partial(self._end, looked, bar)
 
-    def _search_pictures(self, source: Source) -> None:
-        for image in pictures.read(source, self.settings):
-            chance = self._chance(image)
-            if self._selects(chance):
-                self._tell(image.name, chance)
-            if self._enough:
-                break
+    def _pages(self, looked: _Looked, found: Iterable[Unread]) -> Iterator[Step[float]]:
+        for number, picture in enumerate(found):
+            if self.wanted.unit != "picture":
+                # A file that is selected is not looked through any further.
+                while looked.looked_at < number:
+                    yield None
+                if looked.selected or looked.failed:
+                    return
+            ready = partial(self._ready, picture)
+            yield Waiting(picture, ready, partial(self._judge, looked, picture.name))
 
-    def _search_file(self, source: Source) -> None:
-        """Look through a file up to the first picture that is selected."""
-        chances: list[float] = []
-        for image in pictures.read(source, self.settings):
-            chances.append(self._chance(image))
-            if self._selects(chances[-1]):
-                if self.wanted.unit == "file":
-                    self._tell(source.name, chances[-1])
-                return
-        if self.wanted.unit == "file without":
-            self._tell(source.name, max(chances, default=0.0))
+    def _ready(self, picture: Unread) -> Asked:
+        image = picture.decode()
+        engine = self._engine if self._together > 1 else None
+        return answers.prepare(engine, self._asked(image), self.settings)
 
-    def _selects(self, chance: float) -> bool:
-        return (chance >= self.wanted.threshold) != self.wanted.invert
-
-    def _chance(self, image: Image) -> float:
-        """How likely it is that a statement is true of the picture: the likeliest of them.
-
-        After the first that is likely enough no other is asked, unless its figure is to be shown.
-        """
-        chance = 0.0
-        for statement in self.wanted.statements:
-            chance = max(chance, self._ask(image, statement))
-            decided = chance >= self.wanted.threshold
-            if decided and not (self.show.scores or self._shows_records):
-                break
-        return chance
-
-    def _ask(self, image: Image, statement: str) -> float:
-        """How likely it is that a statement is true of the picture; the record of it."""
+    def _asked(self, image: Image, statement: str | None = None) -> list[Message]:
+        statement = self.wanted.statements[0] if statement is None else statement
         question = messages.user(question_of(statement), [image])
         # No system prompt and no language: the answer is not read as words.
-        conversation = wording.instructed([question], system=None, language=None)
+        return wording.instructed([question], system=None, language=None)
+
+    @property
+    def _together(self) -> int:
+        engine = self._engine
+        if engine is None or engine.affirm_many is None or len(self.wanted.statements) > 1:
+            return 1
+        return self.batch or engine.most_together
+
+    def _most_together(self) -> int:
+        if self._most is None:
+            return self._together
+        return max(1, min(self._together, self._most - self._found))
+
+    # What has become of it ----------------------------------------------------------------------
+
+    def _judge(
+        self, looked: _Looked, name: str, _asked: Asked | None, chance: float | VlmError
+    ) -> None:
+        """Count and name a picture, or its file, if it is selected."""
+        looked.looked_at += 1
+        if isinstance(chance, InputError):
+            self._fail(looked, chance)
+        elif isinstance(chance, VlmError):
+            raise chance
+        else:
+            looked.chances.append(chance)
+            if (chance >= self.wanted.threshold) != self.wanted.invert:
+                looked.selected = True
+                if self.wanted.unit != "file without":
+                    self._tell(name if self.wanted.unit == "picture" else looked.name, chance)
+
+    def _end(self, looked: _Looked, bar: Meter) -> None:
+        if self.wanted.unit == "file without" and not (looked.selected or looked.failed):
+            self._tell(looked.name, max(looked.chances, default=0.0))
+        bar.advance(failed=looked.failed)
+
+    def _fail(self, looked: _Looked, error: InputError) -> None:
+        looked.failed = True
+        self._failures += 1
+        if self._shows_records:
+            output.record({"file": looked.name, "error": str(error)})
+        if self.show.messages:
+            output.error(error)
+
+    def _chances(self, several: Sequence[Asked]) -> Iterator[float | VlmError]:
+        """How likely it is of each picture that a statement is true: the likeliest of them."""
+        if not several:
+            return
         engine = self._engine = self._engine or answers.load(self.settings)
         if engine.affirm is None:
             raise ModelError(
                 f"{engine.model} does not tell how likely its words are",
                 hint="take a model that runs here: -M auto",
             )
-        verdict = engine.affirm(conversation)
+        if self._together > 1 and engine.affirm_many is not None:
+            verdicts = engine.affirm_many([one.given for one in several])
+            statement = self.wanted.statements[0]
+            for one, verdict in zip(several, verdicts, strict=True):
+                if isinstance(verdict, VlmError):
+                    yield verdict
+                else:
+                    yield self._told(engine, one.conversation, verdict, statement)
+            return
+        for one in several:
+            yield self._of_any(engine, engine.affirm, one)
+
+    def _of_any(
+        self, engine: Engine, affirm: Callable[[Sequence[Message]], Verdict], one: Asked
+    ) -> float | VlmError:
+        """After the first that is likely enough no other is asked, unless its figure is to be
+        shown."""
+        (image,) = one.conversation[-1].images
+        chance = 0.0
+        for statement in self.wanted.statements:
+            conversation = self._asked(image, statement)
+            try:
+                verdict = affirm(conversation)
+            except InputError as error:
+                return error
+            chance = max(chance, self._told(engine, conversation, verdict, statement))
+            decided = chance >= self.wanted.threshold
+            if decided and not (self.show.scores or self._shows_records):
+                break
+        return chance
+
+    def _told(
+        self, engine: Engine, conversation: Sequence[Message], verdict: Verdict, statement: str
+    ) -> float:
+        """How likely it is that a statement is true of the picture; the record of it."""
         if verdict.yes + verdict.no < LITTLE and not self._warned:
             self._warned = True
             output.warn(
-                f"{image.name}: the model would answer neither yes nor no, so that what it finds"
-                " means little; -M takes another"
+                f"{conversation[-1].images[0].name}: the model would answer neither yes nor no, so"
+                " that what it finds means little; -M takes another"
             )
         if self._shows_records:
             match = verdict.true >= self.wanted.threshold

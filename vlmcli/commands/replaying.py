@@ -217,6 +217,8 @@ def _changes(
     # The same numbers come out a little different where a prompt is read in other pieces.
     if (cached := recorded.fields.get("cached_tokens", 0)) != done.cached_tokens:
         yield f"{cached} tokens of the prompt were read before, and {done.cached_tokens} are now"
+    if (together := recorded.fields.get("batch_size", 1)) != done.together:
+        yield f"{together} were answered together, and it is alone now"
 
 
 def _typed_changes(recorded: Recorded, settings: Settings) -> Iterator[str]:

@@ -13,14 +13,21 @@ from vlmcli.messages import Image
 from vlmcli.settings import Settings
 from vlmcli.sources import Source
 
+_PIXELS_OF_PAGE = 2_000_000
+_PIXELS_OF_PHOTO = 12_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A picture whose bytes are here, not decoded yet; `page` is that of a PDF."""
+    """A picture whose bytes are here, not decoded yet; `page` is that of a PDF.
+
+    `pixels` is how many there will be, roughly where only a decoder could tell.
+    """
 
     name: str
     sha256: str
     page: int | None
+    pixels: int
     decode: Callable[[], Image]
 
 
@@ -36,7 +43,8 @@ def find(source: Source, settings: Settings) -> Iterator[Unread]:
         return next(found if placed else _with_place(found, one, _as_uri(data)))
 
     for name, page in images.members(source.name, data, source.page):
-        yield Unread(name, digest, page, partial(decode, page))
+        pixels = _PIXELS_OF_PAGE if page else images.count_pixels(data) or _PIXELS_OF_PHOTO
+        yield Unread(name, digest, page, pixels, partial(decode, page))
 
 
 def read(source: Source, settings: Settings) -> Iterator[Image]:

@@ -141,6 +141,7 @@ def stats(done: Done, label: str) -> None:
         f"{done.new_tokens} tokens in {done.seconds:.2f} s",
         *([f"{decoded / decode_s:.1f} tok/s"] if decoded > 0 and decode_s > 0 else []),
         done.reason,
+        *([f"{done.together} together"] if done.together > 1 else []),
     ]
     write(sys.stderr, fold(f"{label}: {', '.join(parts)}") + "\n")
 

@@ -6,11 +6,12 @@ rich is imported only where a terminal is there to show it: a pipe does not pay 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from vlmcli.errors import OutputError
+from vlmcli.silence import stderr_lock
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +55,7 @@ def write(file: TextIO, text: str) -> None:
     """
     charset = encoding(file)
     try:
-        with _hidden_footers(file):
+        with _hidden_footers(file), stderr_lock if file is sys.stderr else nullcontext():
             file.write(text.encode(charset, "backslashreplace").decode(charset))
             file.flush()
     except OSError as error:

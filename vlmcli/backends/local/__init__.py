@@ -10,6 +10,9 @@ come from a `loop` whose `steps` are `lean` where the model is of that shape, it
 picture that can be told apart in `pieces`. `likelihood` weighs answers instead of giving one: it
 walks the `spelling` of each in the tokens of the `vocabulary`, in `branches` that go on from one
 prompt.
+
+`many` conversations are answered side by side, as far as there is `room`: `batching` puts prompts
+together and proves that each is answered as if it were alone, and `rows` are their answers.
 """
 
 import importlib.util

@@ -49,8 +49,7 @@ def read(model: Any, prompt: Prompt, config: GenerationConfig, memory: Memory) -
         memory.give_up()
         start = Start(prompt.inputs)
         (first,) = _said(model, start, config, ())
-    if first.isnan().any():  # in the words of torch's own sampling, which the engine explains
-        raise RuntimeError("probability tensor contains nan")
+    check_finite(first)
     memory.keep(start, [0])
     follow = (
         partial(_one_by_one, model, prompt.inputs, config)
@@ -58,6 +57,12 @@ def read(model: Any, prompt: Prompt, config: GenerationConfig, memory: Memory) -
         else partial(_side_by_side, model, memory.known)
     )
     return Reading(first, follow, start.cached_tokens)
+
+
+def check_finite(chances: torch.Tensor) -> None:
+    """Raises what torch's own sampling would, in its words, which the engine explains."""
+    if chances.isnan().any():
+        raise RuntimeError("probability tensor contains nan")
 
 
 class _Says(LogitsProcessor):  # type: ignore[misc]

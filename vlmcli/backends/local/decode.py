@@ -3,7 +3,7 @@ asked."""
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from threading import Event, Thread
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from vlmcli.backends.local import layers, loop
@@ -34,7 +34,7 @@ LOOP_REPEATS = 8
 LONG_PATTERN, LONG_PATTERN_REPEATS = 32, 4
 
 
-class _Finished(Exception):  # noqa: N818 - no error: the way out of transformers' loop
+class Finished(Exception):  # noqa: N818 - no error: the way out of transformers' loop
     """Leaves `generate` at once, from its streamer."""
 
 
@@ -52,7 +52,7 @@ def loops(ids: list[int]) -> bool:
     return False
 
 
-class _Sink(BaseStreamer):  # type: ignore[misc]
+class Sink(BaseStreamer):  # type: ignore[misc]
     """What tokens are handed to: makes text of them and decides when it is enough."""
 
     def __init__(
@@ -63,7 +63,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         emit: Callable[[Piece], None],
         constraint: Constraint | None = None,
     ) -> None:
-        self._constraint = constraint
+        self.constraint = constraint
         self._new_words = partial(Words, processor.tokenizer, literal=constraint is not None)
         self._words = self._new_words()
         self._marks = special_marks(processor)
@@ -82,7 +82,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
             return
         for token in value.flatten().tolist():
             if self.take(token):
-                raise _Finished
+                raise Finished
 
     def take(self, token: int) -> bool:
         """Go on by a token; whether it is enough now."""
@@ -90,9 +90,9 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         self.first_token_at = self.first_token_at or self.last_token_at
         self.ids.append(token)
         self._give(self._thoughts.push(self._text(token)))
-        if self._constraint is not None:
-            self._constraint.take(token)
-        if self._stops.found or (self._constraint is not None and self._constraint.complete):
+        if self.constraint is not None:
+            self.constraint.take(token)
+        if self._stops.found or (self.constraint is not None and self.constraint.complete):
             self.reason = "stop"
         elif loops(self.ids):
             self.reason = "loop"
@@ -128,22 +128,30 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """One that is being given; `seed` is None where nothing is drawn."""
+class Begun:
+    """An answer that is being given; `seed` is None where nothing is drawn."""
 
     prompt: Prompt
     config: GenerationConfig
-    sink: _Sink
-    constraint: Constraint | None
+    sink: Sink
     seed: int | None
 
-    def row(self, device: torch.device) -> loop.Row:
+    @property
+    def held_to(self) -> LogitsProcessorList:
+        """What changes which token may come next."""
+        constraint = self.sink.constraint
+        return LogitsProcessorList([] if constraint is None else [constraint])
+
+    def row(self, device: torch.device, watch: LogitsProcessor | None = None) -> loop.Row:
+        """It as one of several; `watch` sees what may come next before it is changed."""
         generator = None
         if self.seed is not None:
             generator = torch.Generator(device).manual_seed(self.seed)
-        return loop.Row(self.sink.take, self.config.max_new_tokens, self.constraint, generator)
+        held = self.held_to if watch is None else LogitsProcessorList([watch, *self.held_to])
+        return loop.Row(self.sink.take, self.config.max_new_tokens, held, generator)
 
     def done(self, started: float, ended: float, cached_tokens: int = 0) -> Done:
+        """Its end; the times are those of time.perf_counter()."""
         ids = self.sink.ids
         full = len(ids) >= self.config.max_new_tokens and not has_ended(ids, self.config)
         return Done(
@@ -158,13 +166,14 @@ class _Answer:
         )
 
 
-def _begun(
+def begin(
     model: Any,
     processor: Processor,
     prompt: Prompt,
     sampling: Sampling,
     emit: Callable[[Piece], None],
-) -> _Answer:
+) -> Begun:
+    """An answer to a prompt, whose tokens its `sink` has to be given; text goes to `emit`."""
     config = generation_config(model, processor, prompt, sampling)
     seed = sampling.seed if config.do_sample else None
     if seed is None and config.do_sample:
@@ -176,8 +185,8 @@ def _begun(
         if sampling.schema is None
         else Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
     )
-    sink = _Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
-    return _Answer(prompt, config, sink, constraint, seed)
+    sink = Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
+    return Begun(prompt, config, sink, seed)
 
 
 def generate_text(
@@ -193,10 +202,8 @@ def generate_text(
     What `memory` holds of an earlier prompt is not read again, and it is given this one to hold.
     """
     started = time.perf_counter()
-    answer = _begun(model, processor, prompt, sampling, emit)
-    # Elsewhere than on a CPU our own loop was never timed beside that of `generate`.
-    ours = model.device.type == "cpu" and takes_many(model, processor)
-    give = _by_our_loop if ours else _by_generate
+    answer = begin(model, processor, prompt, sampling, emit)
+    give = _by_our_loop if loops_here(model, processor) else _by_generate
     with torch.inference_mode():
         start = Start(prompt.inputs) if memory is None else memory.start(prompt.inputs)
         try:
@@ -215,27 +222,29 @@ def generate_text(
     return answer.done(started, time.perf_counter(), start.cached_tokens)
 
 
-def _by_our_loop(model: Any, start: Start, answer: _Answer) -> None:
-    with suppress(_Finished), reaching(model, start.new_pictures):
+def _by_our_loop(model: Any, start: Start, answer: Begun) -> None:
+    with suppress(Finished), reaching(model, start.new_pictures):
         inputs = on_device(start.inputs, model)
         loop.answer(model, inputs, answer.config, [answer.row(model.device)])
 
 
-def _by_generate(model: Any, start: Start, answer: _Answer) -> None:
+def _by_generate(model: Any, start: Start, answer: Begun) -> None:
     if answer.seed is not None:
         torch.manual_seed(answer.seed)
-    with suppress(_Finished), reaching(model, start.new_pictures):
+    with suppress(Finished), reaching(model, start.new_pictures):
         model.generate(
             **on_device(start.inputs, model),
             generation_config=answer.config,
-            **({} if answer.constraint is None else {"logits_processor": [answer.constraint]}),
+            logits_processor=answer.held_to,
             streamer=answer.sink,
         )
 
 
-def takes_many(model: Any, processor: Processor) -> bool:
-    """Whether `generate_texts` can answer with this model."""
-    return layers.suits(model, processor) and loop.suits(model.generation_config)
+def loops_here(model: Any, processor: Processor) -> bool:
+    """Whether a model answers in our own `loop`."""
+    # Elsewhere than on a CPU it was never timed beside that of `generate`.
+    here = model.device.type == "cpu"
+    return here and layers.suits(model, processor) and loop.suits(model.generation_config)
 
 
 def generate_texts(
@@ -245,22 +254,24 @@ def generate_texts(
     inputs: dict[str, Any],
     sampling: Sampling,
     emits: Sequence[Callable[[Piece], None]],
+    watches: Mapping[int, LogitsProcessor],
 ) -> list[Done]:
     """Answer prompts side by side, giving the text of each to its own of `emits`; what one of them
     raises ends all.
 
     `inputs` are those of all prompts, a row each, filled up at their left where they differ in
-    length; their attention mask says where. The model is one that `takes_many`.
+    length; their attention mask says where. `watches` see what may come next in a row, given that
+    row alone. The model is one that `loops_here`.
     """
     started = time.perf_counter()
     answers = [
-        _begun(model, processor, prompt, sampling, emit)
+        begin(model, processor, prompt, sampling, emit)
         for prompt, emit in zip(prompts, emits, strict=True)
     ]
     config = copy(answers[0].config)
     config.max_new_tokens = max(answer.config.max_new_tokens for answer in answers)
     with torch.inference_mode():
-        rows = [answer.row(model.device) for answer in answers]
+        rows = [answer.row(model.device, watches.get(n)) for n, answer in enumerate(answers)]
         loop.answer(model, on_device(inputs, model), config, rows)
     for answer in answers:
         answer.sink.flush()
@@ -289,7 +300,7 @@ def stream(run: Callable[[Callable[[Piece], None]], Done]) -> Iterator[Chunk]:
 
     def emit(piece: Piece) -> None:
         if closed.is_set():
-            raise _Finished
+            raise Finished
         if piece.text:
             queue.put(piece)
 

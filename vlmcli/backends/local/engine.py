@@ -16,8 +16,18 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 from vlmcli import device as devices
 from vlmcli import hub, output
 from vlmcli.backends import Engine, Preview, Reader
-from vlmcli.backends.local import decode, features, likelihood, processors, prompt, quantize, suits
+from vlmcli.backends.local import (
+    decode,
+    features,
+    likelihood,
+    processors,
+    prompt,
+    quantize,
+    room,
+    suits,
+)
 from vlmcli.backends.local.cache import Memory
+from vlmcli.backends.local.many import Many
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.resolution import Sight
 from vlmcli.device import Device
@@ -26,8 +36,6 @@ from vlmcli.hub import ModelRef
 from vlmcli.messages import Chosen, Chunk, Delta, Done, Message, Sampling, Verdict
 from vlmcli.models import files, names
 from vlmcli.settings import Settings
-
-_OUT_OF_RAM = "DefaultCPUAllocator"
 
 CACHE_TOKENS = 2048
 """The length of prompt and answer that the check of the memory plans for."""
@@ -82,6 +90,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
             chosen = likelihood.choose(model, processor, ready, choices, remembered)
             return replace(chosen, done=told(chosen.done))
 
+    many = Many(model, processor, device.name, busy, partial(_explaining, ref, device), seen)
     return Engine(
         model=ref.name,
         revision=ref.revision,
@@ -98,6 +107,10 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         fingerprint=fingerprint,
         packages=("torch", "torchvision", "transformers"),
         choose=choose,
+        generate_many=many.generate,
+        affirm_many=many.affirm,
+        prepare=many.prepare,
+        most_together=many.most,
     )
 
 
@@ -223,9 +236,9 @@ def _explaining(ref: ModelRef, device: Device) -> Iterator[None]:
 def _explained(error: Exception, ref: ModelRef, device: Device) -> VlmError | None:
     """What a failed answer means to the user; None for a bug.
 
-    Two of torch's failures are plain RuntimeErrors, so only their texts tell.
+    One of torch's failures is a plain RuntimeError, so only its text tells.
     """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _OUT_OF_RAM in str(error):
+    if devices.is_out_of_memory(error):
         return _out_of_memory(ref, device)
     if "probability tensor contains" in str(error):
         return ModelError(
@@ -245,13 +258,5 @@ def _out_of_memory(ref: ModelRef, device: Device) -> DeviceError:
 def needed_bytes(folder: Path, config: Any, dtype: torch.dtype, kind: str = quantize.NONE) -> int:
     """Memory for the weights in `dtype`, quantized or not, and for a key-value cache of
     CACHE_TOKENS, in bytes."""
-    return quantize.weight_bytes(folder, config, dtype, kind) + _cache_bytes(config, dtype)
-
-
-def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
-    text = config.get_text_config(decoder=True)
-    heads = processors.number(text, "num_attention_heads") or 1
-    width = processors.number(text, "head_dim") or processors.number(text, "hidden_size") // heads
-    groups = processors.number(text, "num_key_value_heads") or heads
-    layers = processors.number(text, "num_hidden_layers")
-    return 2 * layers * groups * width * CACHE_TOKENS * dtype.itemsize  # keys and values
+    weights = quantize.weight_bytes(folder, config, dtype, kind)
+    return weights + CACHE_TOKENS * room.cache_bytes(config, dtype)

@@ -51,7 +51,7 @@ class Features:
     shelf: Shelf | None
     made_by: Callable[[], tuple[str, ...]]
     complain: Callable[[str], None]
-    _views: Sequence[int] = field(default=(), init=False)
+    _views: Sequence[int] | None = field(default=None, init=False)
     _asked: int = field(default=0, init=False)
     _found: int = field(default=0, init=False)
     _writer: Thread | None = field(default=None, init=False)
@@ -68,7 +68,10 @@ class Features:
     @contextmanager
     def answering(self, views: Sequence[int]) -> Iterator[Callable[[Done], Done]]:
         """While a prompt is answered, with so many views of each picture; gives what tells the end
-        about them."""
+        about them.
+
+        Of prompts that are answered side by side nothing is kept: it would depend on all of them.
+        """
         self._views, self._asked, self._found = views, 0, 0
 
         def told(done: Done) -> Done:
@@ -76,9 +79,14 @@ class Features:
                 self._writer.join(_PATIENCE_S)
             return replace(done, features=self._asked, cached_features=self._found)
 
-        yield told
+        try:
+            yield told
+        finally:
+            self._views = None
 
     def _look_up(self, shelf: Shelf, encoder: Encoder, given: Inputs) -> Any | None:
+        if self._views is None:
+            return None
         split = pieces.split(given, self._views) if encoder.splits else Split((given,))
         keys: list[str] = []
         known: dict[str, Given] = {}

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 from vlmcli.backends.local import branches, vocabulary
+from vlmcli.backends.local.batching import Batch, Check
 from vlmcli.backends.local.branches import Reading
 from vlmcli.backends.local.cache import Memory, longer
+from vlmcli.backends.local.decode import on_device
 from vlmcli.backends.local.inputs import Prompt
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.sampling import ends_of, generation_config
 from vlmcli.backends.local.spelling import Tree
-from vlmcli.backends.local.thoughts import marks_of
+from vlmcli.backends.local.thoughts import Marks, marks_of
 from vlmcli.errors import InputError, ModelError
 from vlmcli.messages import Chosen, Done, Sampling, Verdict
 
@@ -29,7 +31,7 @@ def affirm(model: Any, processor: Processor, prompt: Prompt, memory: Memory) -> 
     started = time.perf_counter()
     words = _words(processor.tokenizer)
     tree = None
-    if not (words["yes"] and words["no"]):  # a tokenizer that has only pieces of them
+    if not has_words(processor):
         pieces = vocabulary.pieces(processor)
         tree = Tree([_spaced(w, w.capitalize(), w.upper()) for w in words], pieces)
     with torch.inference_mode():
@@ -40,6 +42,43 @@ def affirm(model: Any, processor: Processor, prompt: Prompt, memory: Memory) -> 
         else:
             yes, no = map(math.exp, tree.walk(reading))
     return Verdict(yes, no, _done(prompt, reading, tree, started, read_at))
+
+
+def has_words(processor: Processor) -> bool:
+    """Whether yes and no are tokens: some tokenizers have only pieces of them."""
+    return all(_words(processor.tokenizer).values())
+
+
+def affirm_together(
+    model: Any, processor: Processor, batch: Batch, check: Check | None
+) -> list[Verdict | None]:
+    """As `affirm`, of prompts that are `past_thoughts`, for a tokenizer that `has_words`.
+
+    None for a row that would begin to think all the same. Raises DiffersError.
+    """
+    started = time.perf_counter()
+    config = generation_config(model, processor, batch.prompts[0], Sampling(max_tokens=1))
+    made = model.generate(
+        **on_device(batch.inputs, model),
+        generation_config=config,
+        logits_processor=[] if check is None else [check],
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    first = made.logits[0].float().log_softmax(-1)  # (rows, vocabulary)
+    branches.check_finite(first)
+    chances = [
+        first[:, tokens].exp().sum(-1).tolist() for tokens in _words(processor.tokenizer).values()
+    ]
+    seconds = time.perf_counter() - started
+    verdicts: list[Verdict | None] = []
+    for row, prompt, yes, no in zip(first, batch.prompts, *chances, strict=True):
+        if _begun(processor, prompt, row) is not None:
+            verdicts.append(None)
+            continue
+        told = prompt.prompt_tokens, prompt.image_tokens, 1, seconds, seconds
+        verdicts.append(Verdict(yes, no, Done("stop", *told, together=len(batch.prompts))))
+    return verdicts
 
 
 def choose(
@@ -107,17 +146,28 @@ def _done(
 def _read(model: Any, processor: Processor, prompt: Prompt, memory: Memory) -> Reading:
     """Read the prompt up to where the answer begins."""
     config = generation_config(model, processor, prompt, Sampling(max_tokens=1))
-    marks, opened = marks_of(processor, prompt)
-    if opened is not None:
-        prompt = _going_on(processor, prompt, f"\n{opened.closing}\n\n")
+    prompt = past_thoughts(processor, prompt)
     reading = branches.read(model, prompt, config, memory)
-    likeliest = processor.tokenizer.decode([int(reading.first.argmax())]).strip()
-    for one in marks:
-        # Not after one character: an answer may begin with a "<", too.
-        if opened is None and len(likeliest) > 1 and one.opening.startswith(likeliest):
-            prompt = _going_on(processor, prompt, f"{one.opening}\n\n{one.closing}\n\n")
-            return branches.read(model, prompt, config, memory)
-    return reading
+    if (begun := _begun(processor, prompt, reading.first)) is None:
+        return reading
+    prompt = _going_on(processor, prompt, f"{begun.opening}\n\n{begun.closing}\n\n")
+    return branches.read(model, prompt, config, memory)
+
+
+def past_thoughts(processor: Processor, prompt: Prompt) -> Prompt:
+    """The prompt, and the end of the thoughts that it opens."""
+    _, opened = marks_of(processor, prompt)
+    return prompt if opened is None else _going_on(processor, prompt, f"\n{opened.closing}\n\n")
+
+
+def _begun(processor: Processor, prompt: Prompt, first: torch.Tensor) -> Marks | None:
+    """The marks of the thoughts that an answer would begin with."""
+    marks, opened = marks_of(processor, prompt)
+    likeliest = processor.tokenizer.decode([int(first.argmax())]).strip()
+    # Not after one character: an answer may begin with a "<", too.
+    if opened is not None or len(likeliest) < 2:
+        return None
+    return next((one for one in marks if one.opening.startswith(likeliest)), None)
 
 
 def _going_on(processor: Processor, prompt: Prompt, text: str) -> Prompt:

@@ -2,12 +2,12 @@
 prepared, for models whose memory is one place a token."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from vlmcli.backends.local import lean
 from vlmcli.backends.local.inputs import REFUSALS
@@ -34,12 +34,12 @@ class Row:
     """One of the answers that are given side by side.
 
     `take` is given each of its tokens and says whether it is enough; what it raises ends all of
-    them. `constraint` changes what may come next; `generator` draws, and greedy answers have none.
+    them. `held_to` changes what may come next; `generator` draws, and greedy answers have none.
     """
 
     take: Callable[[int], bool]
     most_tokens: int
-    constraint: LogitsProcessor | None = None
+    held_to: LogitsProcessorList = field(default_factory=LogitsProcessorList)
     generator: torch.Generator | None = None
 
 
@@ -60,7 +60,7 @@ def answer(
     model.generate(
         **inputs,
         generation_config=config,
-        logits_processor=[table] if any(row.constraint is not None for row in rows) else [],
+        logits_processor=[table] if any(row.held_to for row in rows) else [],
         custom_generate=partial(_go, table),
     )
 
@@ -78,13 +78,12 @@ class _Table(LogitsProcessor):  # type: ignore[misc]
         return [self.rows[number].generator for number in self.places]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The scores of each row as its constraint leaves them."""
+        """The scores of each row as what it is held to leaves them."""
         held = []
         for at, number in enumerate(self.places):
             ids, own = input_ids[at : at + 1], scores[at : at + 1]
-            constraint = self.rows[number].constraint
-            if constraint is not None and number in self.open:
-                own = constraint(ids, own)
+            if number in self.open:
+                own = self.rows[number].held_to(ids, own)
             held.append(own)
         return torch.cat(held)
 
