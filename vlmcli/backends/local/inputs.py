@@ -56,8 +56,10 @@ def checked(processor: Processor, text: str, inputs: dict[str, Any], image_count
 def views_of(
     processor: Processor, images: Sequence[Image], told: Mapping[str, Any]
 ) -> tuple[int, ...]:
-    """How many views the processor, `told` these options, makes of each picture; 1 where it does
-    not say."""
+    """How many views the processor, `told` these options, makes of each of several pictures; 1
+    where it does not say."""
+    if len(images) < 2:
+        return (1,) * len(images)
     sizes = [(image.height, image.width) for image in images]
     numbers = getattr(processor.combined, "_get_num_multimodal_tokens", None)
     count = getattr(processor.image_processor, "get_number_of_image_patches", lambda *_: 1)
