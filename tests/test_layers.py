@@ -28,7 +28,7 @@ LAYERS = (
     # Of these hub, … are made.
     "apart configfile formats interrupts memory settings transcript web",
     "choices schemas writing",
-    "errors messages timecodes",
+    "errors messages phases timecodes",
     "vlmcli",
 )
 LEVEL = {unit: -depth for depth, units in enumerate(LAYERS) for unit in units.split()}

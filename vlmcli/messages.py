@@ -4,7 +4,7 @@ Standard library only, so that anything can import it at no cost.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class Done:
     `image_tokens` is None for the families whose pictures take no place in the prompt (BLIP, GIT).
     `cached_tokens` of the prompt were read for an earlier turn and not again; `new_tokens` counts
     the thoughts too. `seed` is what repeats the answer, if its tokens were drawn at random.
+    `phases` are seconds by name: what there was to do since the answer before, up to this one.
     """
 
     reason: FinishReason
@@ -171,6 +172,7 @@ class Done:
     seconds: float
     cached_tokens: int = 0
     seed: int | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 Chunk = Delta | Thought | Done

@@ -51,6 +51,7 @@ class Job:
         try:
             if isinstance(source, InputError):
                 raise source
+            backends.begin()
             for image in pictures.read(source, self.settings):
                 self._caption(image, alone=alone and image.name == name)
         except InputError as error:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vlmcli import answers, messages, output, wording
+from vlmcli import answers, backends, messages, output, wording
 from vlmcli.backends import Engine
 from vlmcli.errors import ExitCode, InputError, ModelError
 from vlmcli.inputs import pictures
@@ -82,6 +82,7 @@ class Job:
         try:
             if isinstance(source, InputError):
                 raise source
+            backends.begin()
             if self.wanted.unit == "picture":
                 self._search_pictures(source)
             else:

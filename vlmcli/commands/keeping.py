@@ -102,6 +102,7 @@ class Bulk:
             if kept.has_all(source):
                 self.skipped += 1
                 return
+            backends.begin()
             for picture in pictures.find(source, self.settings):
                 try:
                     self._keep(kept, source, picture)

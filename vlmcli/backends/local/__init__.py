@@ -5,11 +5,14 @@ inputs; `literal` keeps special tokens in a user's text from being structure; `d
 into the `words` of an answer, of which `thoughts` are no part, and holds it to a `constraint`;
 `cache` keeps what was read of a conversation, in `layers` that can be gone back on, as long as the
 `pixels` are the same. `likelihood` weighs answers instead of giving one: it walks the `spelling` of
-each in the tokens of the `vocabulary`, in `branches` that go on from one prompt.
+each in the tokens of the `vocabulary`, in `branches` that go on from one prompt. `imports` keeps
+transformers from importing what is never used.
 """
 
 import importlib.util
 import sys
+
+from vlmcli.backends.local import imports
 
 
 def hide_broken_torchvision() -> str:
@@ -32,6 +35,8 @@ def hide_broken_torchvision() -> str:
     return ""
 
 
-torchvision_fault = (
-    hide_broken_torchvision()
-)  # before any module of this package imports transformers
+# Before any module of this package imports transformers, and in this order.
+imports.stand_in_for_compiler()
+torchvision_fault = hide_broken_torchvision()
+imports.stand_in_for_shapes()
+imports.without_spread_tensors()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
@@ -13,11 +14,12 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from vlmcli import device as devices
-from vlmcli import hub, output
-from vlmcli.backends import Engine, Preview, Reader
+from vlmcli import hub, output, phases
+from vlmcli.backends import Engine, Preview, Reader, uncollected
 from vlmcli.backends.local import decode, likelihood, processors, prompt, suits
 from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.processors import Processor
+from vlmcli.backends.local.weights import Unfilled
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
@@ -38,7 +40,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
     """
     device = devices.choose(settings.device, settings.dtype)
     ref = _find(settings, device)
-    with output.status(f"loading {ref.name}"):
+    with output.status(f"loading {ref.name}"), uncollected():
         processor = _processor(ref, settings)
         needed = needed_bytes(ref.folder, processor.config, device.dtype)
         devices.check_fits(needed, device, ref.name)
@@ -55,7 +57,8 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         def run(emit: Any) -> Done:
             with _explaining(ref, device), busy:
                 emit(Delta(""))  # perhaps nobody waits any more
-                return decode.generate_text(model, processor, ready, sampling, emit, memory)
+                done = decode.generate_text(model, processor, ready, sampling, emit, memory)
+                return _timed(done)
 
         return decode.stream(run)
 
@@ -63,15 +66,17 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
         with _explaining(ref, device), busy:
-            return likelihood.affirm(model, processor, ready, memory or Memory(model, processor))
+            keeping = memory or Memory(model, processor)
+            verdict = likelihood.affirm(model, processor, ready, keeping)
+            return replace(verdict, done=_timed(verdict.done))
 
     def choose(conversation: Sequence[Message], choices: Sequence[str]) -> Chosen:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
         with _explaining(ref, device), busy:
-            return likelihood.choose(
-                model, processor, ready, choices, memory or Memory(model, processor)
-            )
+            keeping = memory or Memory(model, processor)
+            chosen = likelihood.choose(model, processor, ready, choices, keeping)
+            return replace(chosen, done=_timed(chosen.done))
 
     return Engine(
         model=ref.name,
@@ -89,6 +94,10 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         packages=("torch", "torchvision", "transformers"),
         choose=choose,
     )
+
+
+def _timed(done: Done) -> Done:
+    return replace(done, phases=phases.take())
 
 
 def identify(settings: Settings) -> tuple[str, str | None]:
@@ -121,6 +130,7 @@ def _preview(processor: Processor, conversation: Sequence[Message]) -> Preview:
     return Preview(ready.text, ready.prompt_tokens, seen)
 
 
+@phases.noted("model")
 def _find(settings: Settings, device: Device, *, weights: bool = True) -> ModelRef:
     with output.downloads() as watch:
         find = partial(_resolve, settings, device, watch)
@@ -147,6 +157,7 @@ def _resolve(
     return hub.resolve(settings.model, revision=revision, offline=offline, need=need, watch=watch)
 
 
+@phases.noted("processor")
 def _processor(ref: ModelRef, settings: Settings) -> Processor:
     run_code = settings.trust_remote_code
     if run_code and (files := hub.code_files(ref)):
@@ -154,16 +165,18 @@ def _processor(ref: ModelRef, settings: Settings) -> Processor:
     return processors.load(ref.folder, ref.name, run_code=run_code)
 
 
+@phases.noted("weights")
 def _load_weights(ref: ModelRef, device: Device, settings: Settings) -> Any:
     try:
-        model, report = _loader(ref, settings).from_pretrained(
-            ref.folder,
-            dtype=device.dtype,
-            use_safetensors=None if settings.allow_pickle else True,
-            local_files_only=True,
-            trust_remote_code=settings.trust_remote_code,
-            output_loading_info=True,
-        )
+        with Unfilled():
+            model, report = _loader(ref, settings).from_pretrained(
+                ref.folder,
+                dtype=device.dtype,
+                use_safetensors=None if settings.allow_pickle else True,
+                local_files_only=True,
+                trust_remote_code=settings.trust_remote_code,
+                output_loading_info=True,
+            )
         # What is missing would be made up at random, and the answer with it.
         if missing := sorted(report["missing_keys"]):
             raise ModelError(

@@ -8,6 +8,7 @@ from typing import Any
 import PIL.Image
 import torch
 
+from vlmcli import phases
 from vlmcli.backends import FrameBudget, ImagePreview
 from vlmcli.backends.local import chat, frames, plain
 from vlmcli.backends.local.inputs import Prompt
@@ -21,6 +22,7 @@ _EXAMPLE = (640, 360)
 """Of a frame, (width, height) in pixels, for telling how many have room."""
 
 
+@phases.noted("prompt")
 def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
     """What the model is given for `conversation`, every image and every word accounted for.
 
