@@ -29,7 +29,7 @@ LAYERS = (
     "cpu",
     "apart caches configfile formats interrupts memory settings transcript web",
     "choices details schemas silence writing",
-    "errors messages timecodes",
+    "errors messages phases timecodes",
     "vlmcli",
 )
 LEVEL = {unit: -depth for depth, units in enumerate(LAYERS) for unit in units.split()}

@@ -190,6 +190,7 @@ def record(
         "new_tokens": done.new_tokens,
         "seconds_to_first_token": round(done.seconds_to_first_token, 4),
         "seconds": round(done.seconds, 4),
+        **({"phases": _phases(done)} if settings.stats and done.phases else {}),
         "device": engine.device,
         "dtype": engine.dtype,
         **({"quantize": engine.quantize} if settings.quantize != "none" else {}),
@@ -197,6 +198,15 @@ def record(
         "versions": records.versions(engine.packages, seen),
     }
     return fields | ({"note": engine.note} if engine.note else {})
+
+
+def _phases(done: Done) -> dict[str, float]:
+    """In seconds; those of the start are of the first answer only."""
+    answering = {
+        "first_token": done.seconds_to_first_token,
+        "decoding": done.seconds - done.seconds_to_first_token,
+    }
+    return {name: round(seconds, 4) for name, seconds in {**done.phases, **answering}.items()}
 
 
 def _each(seen: Sequence[Image | Video], attribute: str) -> object:

@@ -4,7 +4,7 @@ Standard library only, so that anything can import it at no cost.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ class Done:
     `cached_tokens` of the prompt were read for an earlier turn and not again; `new_tokens` counts
     the thoughts too. `seed` is what repeats the answer, if its tokens were drawn at random. Of
     `features` of pictures, where they are kept, `cached_features` were on the disk; of answers that
-    were made `together` the times are those of all of them.
+    were made `together` the times are those of all of them. `phases` are seconds by name: what
+    there was to do since the answer before, up to this one.
     """
 
     reason: FinishReason
@@ -200,6 +201,7 @@ class Done:
     features: int = 0
     cached_features: int = 0
     together: int = 1
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 Chunk = Delta | Thought | Done

@@ -1,11 +1,15 @@
 """The one contract: a backend is a module with `load(settings) -> Engine`."""
 
+import gc
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from threading import Thread
 from typing import TYPE_CHECKING, overload
 
-from vlmcli import output
+from vlmcli import output, phases
 from vlmcli.errors import VlmError
 from vlmcli.messages import Answer, Chosen, Chunk, Message, Sampling, Verdict
 from vlmcli.settings import Settings
@@ -140,8 +144,16 @@ def load(settings: Settings) -> Engine:
     return engine
 
 
+def begin() -> None:
+    """Begin to import what models run on, which takes seconds, beside what else is to be done.
+
+    To be called when it is sure that there is something to ask about.
+    """
+    _importing("local")
+
+
 def start() -> None:
-    """Import what models run on, which takes seconds, before something is timed."""
+    """Import what models run on before something is timed."""
     _backend("local")
 
 
@@ -158,4 +170,33 @@ def identify(settings: Settings) -> tuple[str, str | None]:
 
 
 def _backend(name: str) -> "ModuleType":
-    return importlib.import_module(BACKENDS[name])
+    imports = _importing(name)
+    while imports.is_alive():  # an import cannot be interrupted everywhere; this can
+        imports.join(0.1)
+    return importlib.import_module(BACKENDS[name])  # raises what it raised there
+
+
+@cache
+def _importing(name: str) -> Thread:
+    def work() -> None:
+        # What is wrong is told by whoever needs the module and imports it again.
+        with phases.noted("imports"), uncollected(), suppress(BaseException):
+            importlib.import_module(BACKENDS[name])
+            gc.freeze()  # thousands of modules: neither looked through nor taken apart at the end
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Garbage is not looked for meanwhile: almost nothing of what is loaded is any."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from vlmcli import answers, config, output, sources
+from vlmcli import answers, backends, config, output, sources
 from vlmcli.chat import attaching, loop, remembering, store
 from vlmcli.chat.conversation import Conversation, Seen
 from vlmcli.chat.session import Session
 from vlmcli.chat.store import Event, Transcript
 from vlmcli.errors import UsageError
+from vlmcli.inputs import pictures
 from vlmcli.settings import Settings
 
 _SHOWN_CHARACTERS = 300
@@ -31,6 +32,8 @@ def run(settings: Settings, wishes: Wishes) -> int:
     typed = sys.stdin is not None and sys.stdin.isatty()
     if "-" in wishes.files:
         raise UsageError("- is where the questions come from", hint="name pictures by their files")
+    if pictures.all_there(wishes.files):
+        backends.begin()
     seen = [_read(file, settings, wishes) for file in wishes.files]
     with ExitStack() as stack:
         kept, talk = Transcript(), Conversation(settings.system)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlmcli import messages, sources, wire, wording
+from vlmcli import backends, messages, sources, wire, wording
 from vlmcli.errors import InputError, UsageError
 from vlmcli.inputs import pictures
 from vlmcli.messages import Image, Message
@@ -15,6 +15,8 @@ def about(
     files: Sequence[str], question: str, settings: Settings, *, recursive: bool
 ) -> list[Message]:
     """The conversation that asks `question` about all the pictures together."""
+    if pictures.all_there(files):
+        backends.begin()
     seen = pictures.read_all(files, settings, recursive=recursive)
     return wording.instructed([messages.user(question, seen)], settings.system, settings.lang)
 

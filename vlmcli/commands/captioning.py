@@ -122,6 +122,7 @@ class Job:
         try:
             if isinstance(source, InputError):
                 raise source
+            backends.begin()
             for image in pictures.read(source, self.settings):
                 self._caption(image, alone=alone and image.name == name)
         except InputError as error:
@@ -170,6 +171,7 @@ class Job:
         if isinstance(file.pictures, InputError):
             yield partial(self._fail, file.name, file.pictures)
             return
+        backends.begin()
         for picture in file.pictures or ():
             ready = partial(self._asking.ready, picture)
             yield Waiting(picture, ready, partial(self._show, file.name, picture.name))

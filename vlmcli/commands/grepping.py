@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from vlmcli import answers, messages, output, wording
+from vlmcli import answers, backends, messages, output, wording
 from vlmcli.answers import Asked
 from vlmcli.backends import Engine
 from vlmcli.commands.together import Line, Step, Waiting
@@ -114,6 +114,7 @@ class Job:
             if isinstance(file.pictures, InputError):
                 yield partial(self._fail, looked, file.pictures)
             else:
+                backends.begin()
                 yield from self._pages(looked, file.pictures or ())
             yield partial(self._end, looked, bar)
 

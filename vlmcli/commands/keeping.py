@@ -106,6 +106,7 @@ class Bulk:
             elif file.pictures is None:
                 yield self._skip
             else:
+                backends.begin()
                 yield from self._steps_of(file, file.pictures)
             yield partial(self._advance, bar)
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vlmcli import answers, backends, messages, output, transcript, video, wording
+from vlmcli import answers, backends, messages, output, phases, transcript, video, wording
 from vlmcli.backends import Engine, FrameBudget, Reader
 from vlmcli.commands import frames
 from vlmcli.errors import AnswerError, InputError, UsageError, shown
-from vlmcli.inputs import clips
+from vlmcli.inputs import clips, pictures
 from vlmcli.messages import Image, Message, Video
 from vlmcli.settings import Settings
 from vlmcli.timecodes import clock
@@ -63,6 +63,8 @@ class Watch:
     _warned: set[str] = field(default_factory=set, init=False)
 
     def run(self, files: Sequence[str]) -> None:
+        if pictures.all_there(files):
+            backends.begin()
         with clips.opened(files, self.settings) as seen:
             films = [one for one in seen if not isinstance(one, Image)]
             spans = [video.stretch(c, self.wishes.start_s, self.wishes.end_s) for c in films]
@@ -117,7 +119,7 @@ class Watch:
         return choice
 
     def _take(self, clip: Clip, span: Span, choice: Choice) -> Video:
-        with output.status(f"looking through {shown(clip.name)}"):
+        with output.status(f"looking through {shown(clip.name)}"), phases.noted("frames"):
             taken = video.take(clip, span, choice)
         if taken.damaged_s is not None:
             self._warn_once(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 
-from vlmcli import images, sources
+from vlmcli import images, phases, sources
 from vlmcli.errors import InputError
 from vlmcli.messages import Image
 from vlmcli.settings import Settings
@@ -63,6 +63,14 @@ def read_to_keep(source: Source, settings: Settings) -> Iterator[Image]:
     return _with_place(_decoded(source, data, settings), source, place)
 
 
+def all_there(arguments: Iterable[str]) -> bool:
+    """Whether there is something to read for every argument, as far as a look at its name tells."""
+    try:
+        return all(isinstance(next(sources.find(argument), None), Source) for argument in arguments)
+    except InputError:
+        return False
+
+
 def read_all(arguments: Iterable[str], settings: Settings, *, recursive: bool) -> list[Image]:
     """Every picture of every argument, in order. Raises InputError at the first that is bad."""
     return [
@@ -92,6 +100,7 @@ def _sources(argument: str, *, recursive: bool) -> Iterator[Source]:
         yield source
 
 
+@phases.noted("pictures")
 def _data(source: Source, settings: Settings) -> bytes:
     return sources.read(
         source, max_bytes=settings.max_download_bytes, timeout_s=settings.url_timeout
@@ -99,7 +108,8 @@ def _data(source: Source, settings: Settings) -> bytes:
 
 
 def _decoded(source: Source, data: bytes, settings: Settings) -> Iterator[Image]:
-    return images.decode(source.name, data, max_pixels=settings.max_pixels, page=source.page)
+    found = images.decode(source.name, data, max_pixels=settings.max_pixels, page=source.page)
+    return phases.each("pictures", found)
 
 
 def _as_uri(data: bytes) -> str:

@@ -128,7 +128,7 @@ def aside(text: str, style: str = "") -> None:
 
 
 def stats(done: Done, label: str) -> None:
-    """Say on one line of stderr what an answer cost; `label` is the engine's."""
+    """Say on stderr what an answer cost, and what took how long; `label` is the engine's."""
     kinds = {"image": done.image_tokens, "cached": done.cached_tokens or None}
     of_them = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count is not None)
     decode_s = done.seconds - done.seconds_to_first_token
@@ -144,6 +144,10 @@ def stats(done: Done, label: str) -> None:
         *([f"{done.together} together"] if done.together > 1 else []),
     ]
     write(sys.stderr, fold(f"{label}: {', '.join(parts)}") + "\n")
+    if done.phases:
+        phases = {**done.phases, "first token": done.seconds_to_first_token, "decoding": decode_s}
+        lasted = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items())
+        write(sys.stderr, f"phases: {lasted}\n")
 
 
 def _write_json(fields: Mapping[str, object], indent: int | None = None) -> None:

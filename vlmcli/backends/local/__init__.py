@@ -9,7 +9,7 @@ come from a `loop` whose `steps` are `lean` where the model is of that shape, it
 `pixels` are the same. `features` keeps what the `encoders` made of them, one `featurefile` for each
 picture that can be told apart in `pieces`. `likelihood` weighs answers instead of giving one: it
 walks the `spelling` of each in the tokens of the `vocabulary`, in `branches` that go on from one
-prompt.
+prompt. `imports` keeps transformers from importing what is never used.
 
 `many` conversations are answered side by side, as far as there is `room`: `batching` puts prompts
 together and proves that each is answered as if it were alone, and `rows` are their answers.
@@ -17,6 +17,8 @@ together and proves that each is answered as if it were alone, and `rows` are th
 
 import importlib.util
 import sys
+
+from vlmcli.backends.local import imports
 
 
 def hide_broken_torchvision() -> str:
@@ -39,6 +41,8 @@ def hide_broken_torchvision() -> str:
     return ""
 
 
-torchvision_fault = (
-    hide_broken_torchvision()
-)  # before any module of this package imports transformers
+# Before any module of this package imports transformers, and in this order.
+imports.stand_in_for_compiler()
+torchvision_fault = hide_broken_torchvision()
+imports.stand_in_for_shapes()
+imports.without_spread_tensors()

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from vlmcli import device as devices
-from vlmcli import hub, output
-from vlmcli.backends import Engine, Preview, Reader
+from vlmcli import hub, output, phases
+from vlmcli.backends import Engine, Preview, Reader, uncollected
 from vlmcli.backends.local import (
     decode,
     features,
@@ -30,6 +30,7 @@ from vlmcli.backends.local.cache import Memory
 from vlmcli.backends.local.many import Many
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.resolution import Sight
+from vlmcli.backends.local.weights import Unfilled
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
@@ -49,7 +50,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
     device = devices.choose(settings.device, settings.dtype)
     kind = quantize.resolve(settings.quantize, device)
     ref = _find(settings, device)
-    with output.status(f"loading {ref.name}"):
+    with output.status(f"loading {ref.name}"), uncollected():
         processor = _processor(ref, settings, device)
         kind = quantize.check(kind, settings.quantize, processor.config, ref.name)
         needed = needed_bytes(ref.folder, processor.config, device.dtype, kind)
@@ -70,7 +71,8 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         def run(emit: Any) -> Done:
             with _explaining(ref, device), busy, seen.answering(ready.views) as told:
                 emit(Delta(""))  # perhaps nobody waits any more
-                return told(decode.generate_text(model, processor, ready, sampling, emit, memory))
+                done = decode.generate_text(model, processor, ready, sampling, emit, memory)
+                return _timed(told(done))
 
         return decode.stream(run)
 
@@ -80,7 +82,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         remembered = memory or Memory(model, processor)
         with _explaining(ref, device), busy, seen.answering(ready.views) as told:
             verdict = likelihood.affirm(model, processor, ready, remembered)
-            return replace(verdict, done=told(verdict.done))
+            return replace(verdict, done=_timed(told(verdict.done)))
 
     def choose(conversation: Sequence[Message], choices: Sequence[str]) -> Chosen:
         prompt.check_answers(processor)
@@ -88,7 +90,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         remembered = memory or Memory(model, processor)
         with _explaining(ref, device), busy, seen.answering(ready.views) as told:
             chosen = likelihood.choose(model, processor, ready, choices, remembered)
-            return replace(chosen, done=told(chosen.done))
+            return replace(chosen, done=_timed(told(chosen.done)))
 
     many = Many(model, processor, device.name, busy, partial(_explaining, ref, device), seen)
     return Engine(
@@ -112,6 +114,10 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         prepare=many.prepare,
         most_together=many.most,
     )
+
+
+def _timed(done: Done) -> Done:
+    return replace(done, phases=phases.take())
 
 
 def identify(settings: Settings) -> tuple[str, str | None]:
@@ -145,6 +151,7 @@ def _preview(processor: Processor, conversation: Sequence[Message]) -> Preview:
     return Preview(ready.text, ready.prompt_tokens, seen)
 
 
+@phases.noted("model")
 def _find(settings: Settings, device: Device, *, weights: bool = True) -> ModelRef:
     with output.downloads() as watch:
         find = partial(_resolve, settings, device, watch)
@@ -171,6 +178,7 @@ def _resolve(
     return hub.resolve(settings.model, revision=revision, offline=offline, need=need, watch=watch)
 
 
+@phases.noted("processor")
 def _processor(ref: ModelRef, settings: Settings, device: Device) -> Processor:
     run_code = settings.trust_remote_code
     if run_code and (files := hub.code_files(ref)):
@@ -183,18 +191,20 @@ def _processor(ref: ModelRef, settings: Settings, device: Device) -> Processor:
     return processor
 
 
+@phases.noted("weights")
 def _load_weights(ref: ModelRef, device: Device, settings: Settings, kind: str) -> Any:
     placed = quantize.while_loading(kind, device)
     try:
-        model, report = _loader(ref, settings).from_pretrained(
-            ref.folder,
-            dtype=device.dtype,
-            use_safetensors=None if settings.allow_pickle else True,
-            local_files_only=True,
-            trust_remote_code=settings.trust_remote_code,
-            output_loading_info=True,
-            **placed,
-        )
+        with Unfilled():
+            model, report = _loader(ref, settings).from_pretrained(
+                ref.folder,
+                dtype=device.dtype,
+                use_safetensors=None if settings.allow_pickle else True,
+                local_files_only=True,
+                trust_remote_code=settings.trust_remote_code,
+                output_loading_info=True,
+                **placed,
+            )
         # What is missing would be made up at random, and the answer with it.
         if missing := sorted(report["missing_keys"]):
             raise ModelError(

@@ -14,6 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from vlmcli import device as devices
+from vlmcli import phases
 from vlmcli.backends import Prepared
 from vlmcli.backends.local import batching, decode, likelihood, prompt, room, rows
 from vlmcli.backends.local.batching import Batch, Check, DiffersError
@@ -27,7 +28,8 @@ from vlmcli.backends.local.thoughts import Piece
 from vlmcli.errors import VlmError
 from vlmcli.messages import Answer, Message, Sampling, Verdict, outlined
 
-T = TypeVar("T")
+T = TypeVar("T", Answer, Verdict)
+Made = TypeVar("Made")
 
 MOST_ON_CPU, MOST_ON_GPU = 16, 64
 _SHARE_OF_FREE = 0.5
@@ -180,7 +182,7 @@ class Many:
             if result is None:
                 yield self._alone(one, way.alone)
             else:
-                yield result
+                yield _timed(result)
 
     def _tried(self, batch: Batch, way: _Way[T]) -> Sequence[T | None] | None:
         """The results of a batch, none if this model does not do it; None if it has no room.
@@ -210,7 +212,7 @@ class Many:
     def _alone(self, one: Prompt, answer: Callable[[Prompt], T]) -> T | VlmError:
         try:
             with self.explaining():
-                return _on_thread(partial(self._by_itself, one, answer))
+                return _timed(_on_thread(partial(self._by_itself, one, answer)))
         except VlmError as error:
             return error
 
@@ -231,9 +233,14 @@ class Many:
         return replace(verdict, done=told(verdict.done))
 
 
-def _on_thread(work: Callable[[], T]) -> T:
+def _timed(result: T) -> T:
+    """With what there was to do since the answer before it; of a batch that is the first one's."""
+    return replace(result, done=replace(result.done, phases=phases.take()))
+
+
+def _on_thread(work: Callable[[], Made]) -> Made:
     """What `work()` returns or raises. Ctrl-C need not wait for a product of large matrices."""
-    future: Future[T] = Future()
+    future: Future[Made] = Future()
 
     def run() -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vlmcli import wording
+from vlmcli import phases, wording
 from vlmcli.backends import FrameBudget, ImagePreview
 from vlmcli.backends.local import chat, frames, plain
 from vlmcli.backends.local.inputs import Prompt, blank
@@ -22,6 +22,7 @@ _EXAMPLE = (640, 360)
 """Of a frame, (width, height) in pixels, for telling how many have room."""
 
 
+@phases.noted("prompt")
 def prepare(processor: Processor, conversation: Sequence[Message]) -> Prompt:
     """What the model is given for `conversation`, every image and every word accounted for.
 
