@@ -244,6 +244,28 @@ def test_idefics2_counts_the_quarters_that_it_is_told_of() -> None:
     assert processor.do_image_splitting is True
 
 
+def test_idefics2_has_a_place_for_each_view_that_it_is_given(tiny: Tiny) -> None:
+    """Its processor of text asks that of pictures for what this is told at each call."""
+    from transformers import Idefics2Processor
+
+    base = processors.load(tiny("smolvlm"), "smolvlm")
+    combined = Idefics2Processor(
+        published("Idefics2"), base.tokenizer, 64, chat_template=base.combined.chat_template
+    )  # type: ignore[union-attr]
+    pictures = combined.image_processor
+    idefics2 = replace(base, name="idefics2", image_processor=pictures, combined=combined)
+
+    def views(size: Size, detail: str, bound: int | None = None) -> tuple[int, int]:
+        processor = replace(idefics2, sight=Sight(detail, bound))
+        ready = prompt.prepare(processor, [messages.user("x", [read(size)])])
+        return int(ready.inputs["pixel_values"].shape[1]), ready.image_tokens or 0
+
+    assert views((300, 500), "max") == (5, 5 * 64)
+    assert views((300, 500), "auto") == views((1200, 900), "low") == (1, 64)
+    assert views((1200, 900), "auto") == (5, 5 * 64)
+    assert views((1200, 900), "high", 100) == (1, 64)
+
+
 def test_gemma_3_looks_at_no_extra_crops_of_what_is_to_be_cheap() -> None:
     module = import_module("transformers.models.gemma3.image_processing_pil_gemma3")
     processor = module.Gemma3ImageProcessorPil(do_pan_and_scan=True)

@@ -72,10 +72,11 @@ class Sight:
 
 def way_of(image_processor: Any, combined: Any = None) -> Way | None:
     """How a processor looks at pictures; None if it makes all of them one size."""
-    told = getattr(combined, "images_kwargs", None) or {}
+    told = getattr(combined, "images_kwargs", None)
+    defaults = told if isinstance(told, Mapping) else {}
 
     def get(name: str) -> Any:
-        return told.get(name, getattr(image_processor, name, None))
+        return defaults.get(name, getattr(image_processor, name, None))
 
     size, splits = get("size"), get("do_image_splitting")
     if edge := _edge(get("max_image_size"), "longest_edge"):
@@ -90,7 +91,7 @@ def way_of(image_processor: Any, combined: Any = None) -> Way | None:
     if get("max_soft_tokens") and get("pooling_kernel_size"):
         return Budget(get("patch_size") * get("pooling_kernel_size"), get("max_soft_tokens"))
     patch = _square(get("patch_size"))
-    if get("max_patches") and patch and "flattened_patches" in get("model_input_names"):
+    if get("max_patches") and patch and "flattened_patches" in (get("model_input_names") or ()):
         return Patches(patch, get("max_patches"))
     if get("image_grid_pinpoints") or get("max_image_tiles") or get("max_patches"):
         return Canvases(_square(size) or _square(get("crop_size")) or _USUAL_TILE)
@@ -100,14 +101,15 @@ def way_of(image_processor: Any, combined: Any = None) -> Way | None:
 
 
 def _crops(image_processor: Any, get: Callable[[str], Any]) -> Crops:
+    count: Any = getattr(image_processor, "get_number_of_image_patches", None)
+
     def counted(width: int, height: int) -> int:
-        options = {"crop_to_patches": True}
-        views: int = image_processor.get_number_of_image_patches(height, width, options)
+        views: int = count(height, width, {"crop_to_patches": True})
         return max(1, views - 1)  # without that of the whole
 
     counts = range(get("min_patches") or 1, get("max_patches") + 1)
     tile = _square(get("tile_size")) or _square(get("size")) or _USUAL_TILE
-    return Crops(tile, counts, 0, counted)
+    return Crops(tile, counts, 0, counted if count else None)
 
 
 def _area(get: Callable[[str], Any], size: Any, splits: bool | None) -> Area:
