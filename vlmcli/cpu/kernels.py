@@ -18,6 +18,7 @@ _INT4_ROWS = 16  # outputs that the operator packs together; fewer it refuses
 _INT4_BLOCK = 64  # outputs that lie mixed in memory: whole blocks can be put one after the other
 _WIDE = 16  # inputs that `_weight_int8pack_mm` reads at once, also past the end of a row
 _ROWS_AT_ONCE = 512  # of a weight, for temporaries that stay in the processor's caches
+_SUMS_AT_ONCE = 400_000  # for the same reason
 _LEAST = 1e-12  # of a scale: a row of zeros has one, too
 
 
@@ -53,13 +54,16 @@ def integer(codes: torch.Tensor, scales: torch.Tensor) -> Product:
     """The rows become int8 as well, each with a scale of its own: sums of whole numbers."""
     product, (out_features, in_features) = torch._int_mm, codes.shape
     columns, steps = codes.t(), scales / 127
+    at_once = max(_SUMS_AT_ONCE // out_features, 64)
 
     def multiply(x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, in_features)
-        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=_LEAST)  # (rows, 1)
-        short = (rows * (127 / largest)).round_().to(torch.int8)
-        y = product(short, columns).mul(steps).mul_(largest)
-        return y.to(x.dtype).view(*x.shape[:-1], out_features)
+        y = x.new_empty(len(rows), out_features)
+        for some, result in zip(rows.split(at_once), y.split(at_once), strict=True):
+            largest = some.abs().amax(-1, keepdim=True).float().clamp_(min=_LEAST)  # (rows, 1)
+            short = (some * (127 / largest)).round_().to(torch.int8)
+            result.copy_(product(short, columns).mul(steps).mul_(largest))
+        return y.view(*x.shape[:-1], out_features)
 
     return multiply
 
