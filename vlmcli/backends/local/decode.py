@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -13,10 +12,10 @@ from threading import Event, Thread
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
-from vlmcli.backends.local import layers, loop
+from vlmcli.backends.local import loop
 from vlmcli.backends.local.cache import Memory, Start
 from vlmcli.backends.local.constraint import Constraint
 from vlmcli.backends.local.inputs import REFUSALS, Prompt
@@ -32,6 +31,8 @@ from vlmcli.messages import Chunk, Delta, Done, FinishReason, Sampling, Thought
 LOOP_TOKENS = 64
 LOOP_REPEATS = 8
 LONG_PATTERN, LONG_PATTERN_REPEATS = 32, 4
+
+Emit = Callable[[Piece], None]
 
 
 class _Finished(Exception):  # noqa: N818 - no error: the way out of transformers' loop
@@ -60,7 +61,7 @@ class _Sink(BaseStreamer):  # type: ignore[misc]
         processor: Processor,
         thoughts: Thoughts,
         stops: Stops,
-        emit: Callable[[Piece], None],
+        emit: Emit,
         constraint: Constraint | None = None,
     ) -> None:
         self._constraint = constraint
@@ -159,11 +160,7 @@ class _Answer:
 
 
 def _begun(
-    model: Any,
-    processor: Processor,
-    prompt: Prompt,
-    sampling: Sampling,
-    emit: Callable[[Piece], None],
+    model: Any, processor: Processor, prompt: Prompt, sampling: Sampling, emit: Emit
 ) -> _Answer:
     config = generation_config(model, processor, prompt, sampling)
     seed = sampling.seed if config.do_sample else None
@@ -171,11 +168,9 @@ def _begun(
         seed = secrets.randbits(32)  # so that what was drawn can be drawn again
     marks, opened = marks_of(processor, prompt)
     thoughts = Thoughts(marks, opened)
-    constraint = (
-        None
-        if sampling.schema is None
-        else Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
-    )
+    constraint = None
+    if sampling.schema is not None:
+        constraint = Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
     sink = _Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
     return _Answer(prompt, config, sink, constraint, seed)
 
@@ -185,7 +180,7 @@ def generate_text(
     processor: Processor,
     prompt: Prompt,
     sampling: Sampling,
-    emit: Callable[[Piece], None],
+    emit: Emit,
     memory: Memory | None = None,
 ) -> Done:
     """Answer one prompt, giving the text to `emit` as it comes; what `emit` raises ends it.
@@ -195,7 +190,7 @@ def generate_text(
     started = time.perf_counter()
     answer = _begun(model, processor, prompt, sampling, emit)
     # Elsewhere than on a CPU our own loop was never timed beside that of `generate`.
-    ours = model.device.type == "cpu" and takes_many(model, processor)
+    ours = model.device.type == "cpu" and loop.suits(model, processor)
     give = _by_our_loop if ours else _by_generate
     with torch.inference_mode():
         start = Start(prompt.inputs) if memory is None else memory.start(prompt.inputs)
@@ -233,35 +228,30 @@ def _by_generate(model: Any, start: Start, answer: _Answer) -> None:
         )
 
 
-def takes_many(model: Any, processor: Processor) -> bool:
-    """Whether `generate_texts` can answer with this model."""
-    return layers.suits(model, processor) and loop.suits(model.generation_config)
-
-
 def generate_texts(
     model: Any,
     processor: Processor,
     prompts: Sequence[Prompt],
     inputs: dict[str, Any],
     sampling: Sampling,
-    emits: Sequence[Callable[[Piece], None]],
+    emits: Sequence[Emit],
+    besides: Sequence[LogitsProcessor] = (),
 ) -> list[Done]:
     """Answer prompts side by side, giving the text of each to its own of `emits`; what one of them
     raises ends all.
 
     `inputs` are those of all prompts, a row each, filled up at their left where they differ in
-    length; their attention mask says where. The model is one that `takes_many`.
+    length; their attention mask says where. `besides` see the scores of all rows that still go on,
+    before a schema does. The model is one that `loop.suits`.
     """
     started = time.perf_counter()
     answers = [
         _begun(model, processor, prompt, sampling, emit)
         for prompt, emit in zip(prompts, emits, strict=True)
     ]
-    config = copy(answers[0].config)
-    config.max_new_tokens = max(answer.config.max_new_tokens for answer in answers)
+    rows = [answer.row(model.device) for answer in answers]
     with torch.inference_mode():
-        rows = [answer.row(model.device) for answer in answers]
-        loop.answer(model, on_device(inputs, model), config, rows)
+        loop.answer(model, on_device(inputs, model), answers[0].config, rows, besides)
     for answer in answers:
         answer.sink.flush()
     return [
@@ -279,7 +269,7 @@ def on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
     }
 
 
-def stream(run: Callable[[Callable[[Piece], None]], Done]) -> Iterator[Chunk]:
+def stream(run: Callable[[Emit], Done]) -> Iterator[Chunk]:
     """Yield what `run(emit)` emits on a worker thread, then what it returns; raise what it raises.
 
     Closing the iterator makes the next `emit` raise on the worker, which ends its work.
