@@ -5,6 +5,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,15 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, GenerationConfig
+from transformers import (
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 from vlmcli import config, messages, wording
-from vlmcli.backends.local import decode, engine, layers, lean, linears, loop, processors, prompt
+from vlmcli.backends.local import decode, engine, lean, linears, loop, processors, prompt
 from vlmcli.backends.local.inputs import Prompt
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.steps import Forward, Steps
@@ -130,7 +136,7 @@ def test_a_lean_answer_is_that_of_generate_to_the_token(
 ) -> None:
     model, processor = load(family)
     inputs = asked(processor).inputs
-    assert layers.suits(without_end(model), processor)
+    assert loop.suits(without_end(model), processor)
     # Past a window of Gemma's, which is 64 tokens.
     expected = by_generate(model, inputs, endless(80))
     assert by_loop(model, inputs, endless(80)) == expected
@@ -144,14 +150,14 @@ def test_a_lean_answer_is_that_of_generate_to_the_token(
 def test_other_models_answer_by_their_own_forward(load: Any, family: str, counted: Counted) -> None:
     model, processor = load(family)
     inputs = asked(processor).inputs
-    assert layers.suits(without_end(model), processor)
+    assert loop.suits(without_end(model), processor)
     assert by_loop(model, inputs, endless(20)) == by_generate(model, inputs, endless(20))
     assert (counted.own, counted.lean) == (20, 0)
 
 
 @pytest.mark.parametrize("family", ELSEWHERE)
 def test_what_our_loop_is_not_for_is_left_to_generate(load: Any, family: str) -> None:
-    assert not decode.takes_many(*load(family))
+    assert not loop.suits(*load(family))
 
 
 def test_in_16_bits_a_lean_answer_is_that_of_generate_too(load: Any, counted: Counted) -> None:
@@ -190,9 +196,9 @@ def test_an_answer_ends_at_the_token_that_ends_answers(load: Any) -> None:
 
 def test_settings_that_ask_for_another_loop_are_left_to_generate(load: Any) -> None:
     model, processor = load("smolvlm")
-    assert decode.takes_many(model, processor)
+    assert loop.suits(model, processor)
     model.generation_config.guidance_scale = 1.5
-    assert not decode.takes_many(model, processor)
+    assert not loop.suits(model, processor)
 
 
 # ---- what is believed
@@ -345,6 +351,25 @@ def test_texts_side_by_side_are_those_of_each_alone(load: Any, how: str) -> None
         for name in fields:
             assert getattr(end, name) == getattr(by_itself, name), name
         assert 0 < end.seconds_to_first_token <= end.seconds
+
+
+def test_one_who_watches_a_row_sees_the_scores_of_that_row_alone(load: Any) -> None:
+    model, processor = load("smolvlm")
+    prompts = [asked(processor, question) for question in QUESTIONS]
+    seen_rows: list[int] = []
+
+    class Watching(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            seen_rows.append(len(scores))
+            return torch.zeros_like(scores).index_fill_(1, torch.tensor([70]), 1.0)
+
+    said: list[list[int]] = [[] for _ in prompts]
+    rows = [loop.Row(one.append, 2) for one in said]  # type: ignore[arg-type]
+    rows[1] = replace(rows[1], held_to=LogitsProcessorList([Watching()]))
+    with torch.inference_mode():
+        loop.answer(model, beside(processor, prompts), endless(9), rows)
+    assert (said[1], seen_rows) == ([70, 70], [1, 1])
+    assert [70, 70] not in (said[0], *said[2:])
 
 
 def test_what_one_row_raises_ends_all(load: Any) -> None:

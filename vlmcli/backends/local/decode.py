@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -16,7 +15,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
-from vlmcli.backends.local import layers, loop
+from vlmcli.backends.local import loop
 from vlmcli.backends.local.cache import Memory, Start
 from vlmcli.backends.local.constraint import Constraint
 from vlmcli.backends.local.inputs import REFUSALS, Prompt
@@ -32,6 +31,9 @@ from vlmcli.messages import Chunk, Delta, Done, FinishReason, Sampling, Thought
 LOOP_TOKENS = 64
 LOOP_REPEATS = 8
 LONG_PATTERN, LONG_PATTERN_REPEATS = 32, 4
+
+Emit = Callable[[Piece], None]
+_UNWATCHED: Mapping[int, LogitsProcessor] = {}
 
 
 class Finished(Exception):  # noqa: N818 - no error: the way out of transformers' loop
@@ -60,7 +62,7 @@ class Sink(BaseStreamer):  # type: ignore[misc]
         processor: Processor,
         thoughts: Thoughts,
         stops: Stops,
-        emit: Callable[[Piece], None],
+        emit: Emit,
         constraint: Constraint | None = None,
     ) -> None:
         self.constraint = constraint
@@ -167,11 +169,7 @@ class Begun:
 
 
 def begin(
-    model: Any,
-    processor: Processor,
-    prompt: Prompt,
-    sampling: Sampling,
-    emit: Callable[[Piece], None],
+    model: Any, processor: Processor, prompt: Prompt, sampling: Sampling, emit: Emit
 ) -> Begun:
     """An answer to a prompt, whose tokens its `sink` has to be given; text goes to `emit`."""
     config = generation_config(model, processor, prompt, sampling)
@@ -180,11 +178,9 @@ def begin(
         seed = secrets.randbits(32)  # so that what was drawn can be drawn again
     marks, opened = marks_of(processor, prompt)
     thoughts = Thoughts(marks, opened)
-    constraint = (
-        None
-        if sampling.schema is None
-        else Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
-    )
+    constraint = None
+    if sampling.schema is not None:
+        constraint = Constraint(processor, sampling.schema, thoughts, marks, ends_of(config))
     sink = Sink(processor, thoughts, Stops(sampling.stop), emit, constraint)
     return Begun(prompt, config, sink, seed)
 
@@ -194,7 +190,7 @@ def generate_text(
     processor: Processor,
     prompt: Prompt,
     sampling: Sampling,
-    emit: Callable[[Piece], None],
+    emit: Emit,
     memory: Memory | None = None,
 ) -> Done:
     """Answer one prompt, giving the text to `emit` as it comes; what `emit` raises ends it.
@@ -243,8 +239,7 @@ def _by_generate(model: Any, start: Start, answer: Begun) -> None:
 def loops_here(model: Any, processor: Processor) -> bool:
     """Whether a model answers in our own `loop`."""
     # Elsewhere than on a CPU it was never timed beside that of `generate`.
-    here = model.device.type == "cpu"
-    return here and layers.suits(model, processor) and loop.suits(model.generation_config)
+    return model.device.type == "cpu" and loop.suits(model, processor)
 
 
 def generate_texts(
@@ -253,8 +248,8 @@ def generate_texts(
     prompts: Sequence[Prompt],
     inputs: dict[str, Any],
     sampling: Sampling,
-    emits: Sequence[Callable[[Piece], None]],
-    watches: Mapping[int, LogitsProcessor],
+    emits: Sequence[Emit],
+    watches: Mapping[int, LogitsProcessor] = _UNWATCHED,
 ) -> list[Done]:
     """Answer prompts side by side, giving the text of each to its own of `emits`; what one of them
     raises ends all.
@@ -268,11 +263,9 @@ def generate_texts(
         begin(model, processor, prompt, sampling, emit)
         for prompt, emit in zip(prompts, emits, strict=True)
     ]
-    config = copy(answers[0].config)
-    config.max_new_tokens = max(answer.config.max_new_tokens for answer in answers)
+    rows = [answer.row(model.device, watches.get(n)) for n, answer in enumerate(answers)]
     with torch.inference_mode():
-        rows = [answer.row(model.device, watches.get(n)) for n, answer in enumerate(answers)]
-        loop.answer(model, on_device(inputs, model), config, rows)
+        loop.answer(model, on_device(inputs, model), answers[0].config, rows)
     for answer in answers:
         answer.sink.flush()
     return [
@@ -290,7 +283,7 @@ def on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
     }
 
 
-def stream(run: Callable[[Callable[[Piece], None]], Done]) -> Iterator[Chunk]:
+def stream(run: Callable[[Emit], Done]) -> Iterator[Chunk]:
     """Yield what `run(emit)` emits on a worker thread, then what it returns; raise what it raises.
 
     Closing the iterator makes the next `emit` raise on the worker, which ends its work.

@@ -111,7 +111,7 @@ def _recognised(model: Any) -> Lean | None:
         _norm(text.norm),
         linears.function(head),
         text.rotary_emb,
-        model.dtype,
+        text.dtype,
     )
     at_start = torch.zeros(3, 1, 1, dtype=torch.long)
     widths = {rope(lean, block.rope, at_start)[0].shape[-1] - block.width for block in lean.blocks}

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from vlmcli.backends.local import lean
+from vlmcli.backends.local import layers, lean
 from vlmcli.backends.local.inputs import REFUSALS
+from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.sampling import ends_of
 from vlmcli.backends.local.steps import Forward, Steps, lean_steps
 
@@ -43,9 +44,11 @@ class Row:
     generator: torch.Generator | None = None
 
 
-def suits(config: GenerationConfig) -> bool:
-    """Whether `answer` gives what `generate` would with these settings."""
-    return not any(getattr(config, name, None) for name in _OTHERWISE)
+def suits(model: Any, processor: Processor) -> bool:
+    """Whether `answer` gives what `generate` would for this model, with its own settings."""
+    settings = model.generation_config
+    otherwise = any(getattr(settings, name, None) for name in _OTHERWISE)
+    return layers.suits(model, processor) and not otherwise
 
 
 def answer(
@@ -53,8 +56,8 @@ def answer(
 ) -> None:
     """Answer the prompts `inputs`, one for each of `rows`, filled up at their left to one length.
 
-    The cache among the inputs, if there is one, holds afterwards what was read of the answer. The
-    model is one of those that `layers.suits`, and `config` is one that `suits`.
+    The cache among the inputs, if there is one, holds afterwards what was read of the answer. How
+    long an answer may be is told by its row; the model is one that `suits`.
     """
     table = _Table(rows, [*range(len(rows))], {*range(len(rows))})
     model.generate(
@@ -177,7 +180,7 @@ class _Stepper:
             self._own = True
             return self._forward.step(ids)
         if steps.masked in plan.trusted:
-            self._steps = steps
+            self._take(steps)
             return steps.step(ids[:, -1])
         try:
             logits = steps.step(ids[:, -1])
@@ -185,11 +188,15 @@ class _Stepper:
             logits = None
         own = self._forward.step(ids)
         if logits is not None and plan.agrees(logits, own, masked=steps.masked):
-            self._steps = steps
+            self._take(steps)
         else:
             self._own = True
             lean.distrust(self._model)
         return own
+
+    def _take(self, steps: Steps) -> None:
+        self._steps = steps
+        steps.give_back()  # so that the prompt is not held twice
 
     def keep(self, rows: torch.Tensor) -> None:
         assert self._steps is not None  # see can_drop

@@ -28,6 +28,7 @@ def generation_config(
         "max_new_tokens": room,
         "max_length": None,
         "num_beams": 1,
+        "num_return_sequences": 1,
         "early_stopping": False,
         "length_penalty": 1.0,
         "do_sample": sampling.temperature >= LEAST_TEMPERATURE,

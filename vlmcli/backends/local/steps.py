@@ -164,7 +164,7 @@ class Steps:
             self._hidden, self._mask = self._hidden[rows], self._mask[rows]
 
     def give_back(self) -> None:
-        """Let the cache hold all that was read."""
+        """Let the cache hold all that was read, in this memory and no other."""
         for layer, kept in zip(self._layers, self._cache.layers, strict=True):
             kept.keys = layer.keys[:, :, : layer.length]
             kept.values = layer.values[:, :, : layer.length]
@@ -182,6 +182,8 @@ class Steps:
             mask = functional.pad(self._hidden, (0, self._seen - self._hidden.shape[1] + _ROOM))
             zeros = torch.zeros(mask.shape, dtype=self._lean.dtype, device=mask.device)
             self._mask = zeros.masked_fill(mask, -torch.inf)[:, None, None]
+        if self._taken:  # or nobody knows yet whether these steps are right
+            self.give_back()
 
 
 def _layer(layer: Any) -> _Layer:
@@ -202,10 +204,8 @@ def lean_steps(lean: Lean, forward: Forward, ids: torch.Tensor) -> Steps | None:
         return None
     positions = forward.position(ids)
     if positions is not None and positions.ndim == 3:
-        axes = (
-            positions[1:] if len(positions) == 4 else positions
-        )  # Qwen's first one is of the mask
-        if not bool((axes == axes[:1]).all()):
+        # Of four axes the first is there for masks alone (Qwen's).
+        positions = positions[1:] if len(positions) == 4 else positions
+        if not bool((positions == positions[:1]).all()):
             return None
-        positions = axes
     return Steps(lean, cache, len(ids), positions, forward.mask)
