@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import PIL.Image
@@ -43,6 +44,7 @@ _LEAST = 14 * 14
 # What makes several views of a picture, where a picture may also have none of its own size.
 _VARIES = ("merge_size", "max_pixels", "max_num_tiles", "max_crops", "max_slice_nums", "dynamic_hd")
 _EXTRA_VIEWS = "do_pan_and_scan"
+_one_at_a_time = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +245,10 @@ def telling(image_processor: Any, options: Options) -> Iterator[None]:
     if name not in options:
         yield
         return
-    shipped = getattr(image_processor, name)
-    setattr(image_processor, name, options[name])
-    try:
-        yield
-    finally:
-        setattr(image_processor, name, shipped)
+    with _one_at_a_time:  # prompts are prepared on several threads
+        shipped = getattr(image_processor, name)
+        setattr(image_processor, name, options[name])
+        try:
+            yield
+        finally:
+            setattr(image_processor, name, shipped)
