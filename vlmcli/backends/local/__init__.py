@@ -9,7 +9,8 @@ come from a `loop` whose `steps` are `lean` where the model is of that shape, it
 `pixels` are the same. `features` keeps what the `encoders` made of them, one `featurefile` for each
 picture that can be told apart in `pieces`. `likelihood` weighs answers instead of giving one: it
 walks the `spelling` of each in the tokens of the `vocabulary`, in `branches` that go on from one
-prompt. `imports` keeps transformers from importing what is never used.
+prompt. `imports` keeps transformers from importing what is never used; `quantize` says
+which layers become the smaller ones of `vlmcli.cpu`, or of bitsandbytes.
 
 `many` conversations are answered side by side, as far as there is `room`: `batching` puts prompts
 together and proves that each is answered as if it were alone, and `rows` are their answers.
