@@ -19,6 +19,8 @@ from vlmcli.errors import OutputError
 CLEAR = 1.3
 """How many times as fast a number format has to be for the measurement to decide."""
 
+_HANDICAP = {measuring.UNPACKED: CLEAR}  # it takes memory each time, and its gain is to be clear
+
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
@@ -61,7 +63,7 @@ class Speeds:
         can = {WEIGHT_ONLY: kernels.weight_only_fits(in_features), INTEGER: kernels.has_integers()}
         return min(
             (name for name in measuring.INT8[rows] if can.get(name, True)),
-            key=lambda name: self._of(name, dtype, rows)[size],
+            key=lambda name: self._of(name, dtype, rows)[size] * _HANDICAP.get(name, 1),
         )
 
     def _of(self, kernel: str, dtype: torch.dtype, rows: int) -> tuple[float, ...]:

@@ -59,10 +59,11 @@ def integer(codes: torch.Tensor, scales: torch.Tensor) -> Product:
     def multiply(x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, in_features)
         y = x.new_empty(len(rows), out_features)
-        for some, result in zip(rows.split(at_once), y.split(at_once), strict=True):
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
             largest = some.abs().amax(-1, keepdim=True).float().clamp_(min=_LEAST)  # (rows, 1)
             short = (some * (127 / largest)).round_().to(torch.int8)
-            result.copy_(product(short, columns).mul(steps).mul_(largest))
+            y[start : start + at_once] = product(short, columns).mul(steps).mul_(largest)
         return y.view(*x.shape[:-1], out_features)
 
     return multiply

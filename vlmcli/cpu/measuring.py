@@ -28,6 +28,12 @@ INT8: Mapping[int, Mapping[str, Callable[[torch.Tensor, torch.Tensor], Product]]
 Times = Mapping[str, tuple[float, ...]]
 """By `key(kernel, dtype, rows)`: microseconds, one for each of SIZES."""
 
+_FINE_S = 1e-7
+_OWN_TIME = (  # in which the thread was not interrupted; on Windows it comes in steps of 16 ms
+    time.thread_time
+    if time.get_clock_info("thread_time").resolution <= _FINE_S
+    else time.perf_counter
+)
 _LEAST_ROUNDS, _ROUNDS = 1, 10
 _LONGEST_S = 0.005  # of one kernel at one size: what is slow need not be known exactly
 
@@ -58,7 +64,7 @@ def measure() -> Times:
             try:
                 for count in sorted({1, threads}):
                     torch.set_num_threads(count)
-                    _lower(best, products)
+                    _lower(best, products, _OWN_TIME if count == 1 else time.perf_counter)
             finally:
                 torch.set_num_threads(threads)
             for name, seconds in best.items():
@@ -87,16 +93,20 @@ def _linear(weight: torch.Tensor) -> Product:
     return lambda x: torch.nn.functional.linear(x, weight)
 
 
-def _lower(best: dict[str, float], products: Mapping[str, tuple[Product, torch.Tensor]]) -> None:
+def _lower(
+    best: dict[str, float],
+    products: Mapping[str, tuple[Product, torch.Tensor]],
+    now: Callable[[], float],
+) -> None:
     """Put the least seconds of each into `best`; in turns, for others to disturb all alike."""
     spent = dict.fromkeys(products, 0.0)
     for turn in range(1 + _ROUNDS):
         for name, (product, x) in products.items():
             if turn > _LEAST_ROUNDS and spent[name] > _LONGEST_S:
                 continue
-            started = time.perf_counter()
+            started = now()
             product(x)
-            seconds = time.perf_counter() - started
+            seconds = now() - started
             spent[name] += seconds
             if turn:  # in the first it makes its code and its threads
                 best[name] = min(best[name], seconds)

@@ -5,7 +5,8 @@ inputs; `literal` keeps special tokens in a user's text from being structure; `d
 into the `words` of an answer, of which `thoughts` are no part, and holds it to a `constraint`;
 `cache` keeps what was read of a conversation, in `layers` that can be gone back on, as long as the
 `pixels` are the same. `likelihood` weighs answers instead of giving one: it walks the `spelling` of
-each in the tokens of the `vocabulary`, in `branches` that go on from one prompt.
+each in the tokens of the `vocabulary`, in `branches` that go on from one prompt. `quantize` says
+which layers become the smaller ones of `kernels`.
 """
 
 import importlib.util

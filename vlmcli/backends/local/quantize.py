@@ -88,8 +88,8 @@ def describe(kind: str, device: Device) -> str:
         return ""
     if device.name != "cpu":
         return f"{kind} (bitsandbytes)"
-    rest = "" if kind == INT8 else "4 bits in the text model alone; "
-    return f"{kind} ({rest}int8 measured here, beside {cpu.speeds().in_words(device.dtype)})"
+    which = "measured here" if kind == INT8 else "of the text model; all else int8, measured here"
+    return f"{kind} ({which}, beside {cpu.speeds().in_words(device.dtype)})"
 
 
 # On a CPU ------------------------------------------------------------------------------------
