@@ -3,8 +3,11 @@
 It is built here, so that the figures can be had where no model can be fetched.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
+
+from safetensors.torch import load_file, save_file
 
 from tests import tiny_models
 
@@ -56,4 +59,15 @@ def smolvlm_256m(folder: Path) -> Path:
         images={**family.images, **_IMAGES},
         processor={**family.processor, "image_seq_len": 64},
     )
-    return tiny_models.write(shaped, folder, seed=0, max_shard_bytes=10**9)
+    tiny_models.write(shaped, folder, seed=0, max_shard_bytes=10**9)
+    _without_end(folder)
+    return folder
+
+
+def _without_end(folder: Path) -> None:
+    """No answer is to end early: the tokens that would end it are as unlikely as can be."""
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    settings = json.loads((folder / "generation_config.json").read_bytes())
+    weights["lm_head.weight"][settings["eos_token_id"]] = 0
+    save_file(weights, file, {"format": "pt"})
