@@ -1,12 +1,11 @@
 """A model as it is before its weights come, built without what they replace."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree
 
 _FILLS = frozenset(
     {
@@ -22,10 +21,10 @@ _META = torch.device("meta")
 
 
 class Unfilled(TorchFunctionMode):
-    """Tensors without memory are not filled, and counting is done in memory.
+    """Tensors without memory are not filled, and what is counted is counted in memory.
 
-    A model is first built of tensors without memory. Torch reckons with those in Python, and that
-    imports its compiler and sympy, in most of the time that a small model takes to load.
+    transformers first builds a model of tensors without memory. Torch reckons with those in Python,
+    for which it imports sympy, and that alone was half of the time that a small model took to load.
     """
 
     def __torch_function__(
@@ -42,10 +41,23 @@ class Unfilled(TorchFunctionMode):
             named["device"] = "cpu"
         try:
             return func(*args, **named)
-        except RuntimeError:  # a count beside a tensor without memory
-            args, named = _pytree.tree_map_only(torch.Tensor, _without_memory, (args, named))
-            return func(*args, **named)
+        except RuntimeError:
+            given = [tensor.is_meta for tensor in _tensors((args, *named.values()))]
+            if all(given) or not any(given):
+                raise
+            named = {name: _without_memory(value) for name, value in named.items()}
+            return func(*_without_memory(args), **named)
 
 
-def _without_memory(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(_META)
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _tensors(inner)
+
+
+def _without_memory(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(_META)
+    return type(value)(map(_without_memory, value)) if isinstance(value, list | tuple) else value
