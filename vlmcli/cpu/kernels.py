@@ -84,6 +84,38 @@ def integer_row(codes: torch.Tensor, scales: torch.Tensor) -> Product:
     return multiply
 
 
+def dynamic(codes: torch.Tensor, scales: torch.Tensor) -> Product:
+    """As `integer`, by an operator that makes eight bits of the rows itself and has the weight in
+    an order of its own, which is a copy of it."""
+    weight = torch._make_per_channel_quantized_tensor(
+        codes, scales.double(), torch.zeros(len(codes), dtype=torch.long), 0
+    )
+    packed = torch.ops.quantized.linear_prepack(weight, None)
+    product, in_features = torch.ops.quantized.linear_dynamic.default, codes.shape[1]
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        if x.numel() == in_features:
+            y: torch.Tensor = product(x.float(), packed)
+            return y.to(x.dtype)
+        # It has one scale for all rows: so each is first made as large as the others.
+        largest = x.abs().amax(-1, keepdim=True).float().clamp_(min=_LEAST)
+        y = product(x / largest, packed).mul_(largest)
+        return y.to(x.dtype)
+
+    return multiply
+
+
+@cache
+def has_dynamic() -> bool:
+    """Whether `dynamic` is here and right: torch means to take its kind of tensor out."""
+    most = torch.full((64, 64), 127, dtype=torch.int8)
+    try:
+        y = dynamic(most, torch.ones(64))(torch.ones(2, 64))
+    except (AttributeError, RuntimeError):
+        return False
+    return bool((y - 127 * 64).abs().max() < 64)
+
+
 def unpacked(codes: torch.Tensor, scales: torch.Tensor) -> Product:
     """The weights become numbers again, for the time of the product: for any CPU."""
 

@@ -18,11 +18,15 @@ ROWS = (1, 64)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 PLAIN, WEIGHT_ONLY, INTEGER, UNPACKED = "plain", "weight-only", "integer", "unpacked"
+DYNAMIC = "dynamic"
 
-INT8: Mapping[int, Mapping[str, Callable[[torch.Tensor, torch.Tensor], Product]]] = {
+INT8: dict[int, dict[str, Callable[[torch.Tensor, torch.Tensor], Product]]] = {
     1: {WEIGHT_ONLY: kernels.weight_only, INTEGER: kernels.integer_row, UNPACKED: kernels.unpacked},
     64: {INTEGER: kernels.integer, UNPACKED: kernels.unpacked},
 }
+if kernels.has_dynamic():
+    for _rows in ROWS:
+        INT8[_rows][DYNAMIC] = kernels.dynamic
 """By rows and name: of codes and scales, the product."""
 
 Times = Mapping[str, tuple[float, ...]]

@@ -19,6 +19,7 @@ from vlmcli.backends import Engine, Preview, Reader, uncollected
 from vlmcli.backends.local import (
     decode,
     features,
+    lean,
     likelihood,
     processors,
     prompt,
@@ -215,6 +216,7 @@ def _load_weights(ref: ModelRef, device: Device, settings: Settings, kind: str) 
             return model.eval()
         if kind != quantize.NONE:
             quantize.apply(model, kind, ref.name)
+            lean.of(model)  # joins layers, which can be done no more once they were used
         return model.to(device.name).eval()
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(ref, device) from error

@@ -9,7 +9,7 @@ from torch import nn
 from vlmcli import cpu
 from vlmcli.cpu import kernels
 from vlmcli.cpu.kernels import Product
-from vlmcli.cpu.measuring import INT8, ROWS
+from vlmcli.cpu.measuring import DYNAMIC, INT8, ROWS
 
 
 class PackedLinear(nn.Module):
@@ -41,10 +41,16 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._part is not None:
             return self._part(x)
+        if self._row is None:
+            self._make_products()
         multiply = self._row if x.numel() == self.in_features else self._rows
         assert multiply is not None
         y = multiply(x)
         return y if self.bias is None else y.add_(self.bias)
+
+    def _make_products(self) -> None:
+        """Set `_row` and `_rows`."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
@@ -68,11 +74,21 @@ class Int8Linear(PackedLinear):
         """Of codes int8 (out, in) and scales float32 (out,); `dtype` is that of most inputs."""
         super().__init__(codes.shape[0], codes.shape[1], bias, dtype)
         self._weights = codes, scales
+
+    def _make_products(self) -> None:
+        """By the kernels that are fastest; no sooner than needed, or layers that are joined would
+        have been packed in vain."""
+        assert self._weights is not None
         one, many = (
-            cpu.speeds().kernel(self.out_features, self.in_features, dtype, rows) for rows in ROWS
+            cpu.speeds().kernel(self.out_features, self.in_features, self.weight.dtype, rows)
+            for rows in ROWS
         )
-        self._row = INT8[ROWS[0]][one](codes, scales)
-        self._rows = INT8[ROWS[1]][many](codes, scales)
+        if many == DYNAMIC:  # it has a copy of the weight, beside which none is to be held
+            self._row = self._rows = INT8[ROWS[1]][many](*self._weights)
+            self._weights = None
+        else:
+            self._row = INT8[ROWS[0]][one](*self._weights)
+            self._rows = INT8[ROWS[1]][many](*self._weights)
 
     @classmethod
     def joined(cls, layers: Sequence[Self]) -> Self | None:
@@ -97,7 +113,10 @@ class Int4Linear(PackedLinear):
         """Of what `kernels.pack_int4` gives; `dtype` is that of most inputs."""
         super().__init__(steps.shape[1], steps.shape[0] * kernels.GROUP, bias, dtype)
         self._weights = packed, steps
-        self._row = self._rows = kernels.int4(packed, steps)
+
+    def _make_products(self) -> None:
+        assert self._weights is not None
+        self._row = self._rows = kernels.int4(*self._weights)
 
     @classmethod
     def joined(cls, layers: Sequence[Self]) -> Self | None:
@@ -109,9 +128,10 @@ class Int4Linear(PackedLinear):
 
 
 def _alike(layers: Sequence[PackedLinear]) -> bool:
-    """Whether layers can be joined: one kind of input, and biases for all or none."""
+    """Whether layers can be joined: one kind of input, biases for all or none, and their weights
+    still as they were."""
     kinds = {(type(one), one.in_features, one.weight.dtype, one.bias is None) for one in layers}
-    return len(kinds) == 1 and all(one._part is None for one in layers)
+    return len(kinds) == 1 and all(one._weights is not None for one in layers)
 
 
 def _weights(layers: Sequence[PackedLinear]) -> list[tuple[torch.Tensor, torch.Tensor]]:
