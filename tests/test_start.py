@@ -57,6 +57,7 @@ print(gc.isenabled(), gc.get_freeze_count() > 100_000)
     assert garbage == "True True"  # looked for again, but not among the modules
 
 
+@pytest.mark.slow
 def test_the_compiler_is_imported_when_it_is_asked_for_and_knows_what_was_marked_before() -> None:
     python("""
 import sys
@@ -89,6 +90,7 @@ assert thrice(one).sum() == 6
 """)
 
 
+@pytest.mark.slow
 def test_what_transformers_took_of_the_compiler_works() -> None:
     python("""
 import vlmcli.backends.local.engine
@@ -103,6 +105,7 @@ assert isinstance(masking_utils.TransformGetItemToIndex(), TransformGetItemToInd
 """)
 
 
+@pytest.mark.slow
 def test_the_checks_of_torch_hold_and_its_algebra_is_there_when_it_is_asked_for() -> None:
     python("""
 import sys
