@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.completion import completion_init
 
-from vlmcli import __version__
+from vlmcli import __version__, interrupts
 from vlmcli.commands.groups import LazyGroup, group_of
 from vlmcli.errors import ExitCode, OutputError, UsageError, VlmError, as_bug
 
@@ -144,7 +143,7 @@ def run() -> None:
     if code == ExitCode.INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    if threading.active_count() > 1:
+    if not interrupts.all_idle():
         # A model may still be at its next token: torch aborts if Python is taken down around it.
         os._exit(code)
     sys.exit(code)

@@ -3,6 +3,7 @@
 import math
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,9 @@ from threading import Event, Thread
 from typing import TypeVar
 
 T = TypeVar("T")
+
+IDLE, COMPUTING = "vlm idle", "vlm computing"
+"""What the thread of the models is called, as it waits and as it works."""
 
 
 class Stop(Event):
@@ -28,6 +32,11 @@ class Stop(Event):
     def check(self) -> None:
         if self.is_set():
             raise KeyboardInterrupt
+
+
+def all_idle() -> bool:
+    """Whether the program can end: no other thread is at work."""
+    return all(one is threading.main_thread() or one.name == IDLE for one in threading.enumerate())
 
 
 @contextmanager

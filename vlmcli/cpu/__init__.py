@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -12,16 +14,14 @@ from statistics import geometric_mean
 import torch
 
 from vlmcli import caches, writing
-from vlmcli.cpu import kernels, measuring
+from vlmcli.cpu import kernels, measuring, worker
 from vlmcli.cpu.measuring import DTYPES, INTEGER, PLAIN, ROWS, SIZES, WEIGHT_ONLY, Times
 from vlmcli.errors import OutputError
 
 CLEAR = 1.3
 """How many times as fast a number format has to be for the measurement to decide."""
 
-# What takes memory each time, and what is slow for the few rows of a batch or a choice, has to be
-# clearly faster for one and for many.
-_HANDICAP = dict.fromkeys((measuring.UNPACKED, measuring.INTEGER), CLEAR)
+_HANDICAP = {measuring.UNPACKED: CLEAR}  # it takes memory each time, and its gain is to be clear
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Speeds:
 
 
 def speeds() -> Speeds:
-    """What was measured on this machine with as many threads, now or before."""
-    return _speeds(torch.get_num_threads())
+    """What was measured on this machine with as many threads as there are, now or before."""
+    return _speeds(worker.threads())
 
 
 @cache
@@ -89,11 +89,17 @@ def _speeds(threads: int) -> Speeds:
     file = caches.folder() / f"kernels-{_digest(machine)}.json"
     if (found := _kept(file, machine)) is not None:
         return found
-    times = measuring.measure()
+    times = _on_a_thread(measuring.measure)
     with suppress(OutputError):  # then it is measured each time
         text = json.dumps({"machine": machine, "microseconds": times}, indent=1)
         writing.write_private(file, text.encode())
     return Speeds(times)
+
+
+def _on_a_thread(work: Callable[[], Times]) -> Times:
+    """The threads that torch keeps for it end with it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def forget() -> None:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
-from vlmcli.cpu import kernels
+from vlmcli.cpu import kernels, worker
 from vlmcli.cpu.kernels import Product
 
 SIZES = ((512, 512), (1024, 1024), (3072, 1024))
 """Weights (out, in): one where a call costs most, one between, and one that has to be read."""
 
-ROWS = (1, 64)
-"""Decoding reads one row at a time, a prompt or a picture many."""
+ROWS = (1, 16)
+"""Decoding reads one row at a time, a batch some, a prompt or a picture many: what is fastest for 16
+is fast for more, and not the other way round."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -22,7 +23,7 @@ DYNAMIC = "dynamic"
 
 INT8: dict[int, dict[str, Callable[[torch.Tensor, torch.Tensor], Product]]] = {
     1: {WEIGHT_ONLY: kernels.weight_only, INTEGER: kernels.integer_row, UNPACKED: kernels.unpacked},
-    64: {INTEGER: kernels.integer, UNPACKED: kernels.unpacked},
+    16: {INTEGER: kernels.integer, UNPACKED: kernels.unpacked},
 }
 if kernels.has_dynamic():
     for _rows in ROWS:
@@ -59,7 +60,7 @@ def measure() -> Times:
     With one thread and with all: where others use the cores, all wait for the last, and say
     nothing of the kernel.
     """
-    threads = torch.get_num_threads()
+    threads = worker.threads()
     found: dict[str, list[float]] = {}
     with torch.inference_mode():
         for size in SIZES:
@@ -70,7 +71,7 @@ def measure() -> Times:
                     torch.set_num_threads(count)
                     _lower(best, products, _OWN_TIME if count == 1 else time.perf_counter)
             finally:
-                torch.set_num_threads(threads)
+                torch.set_num_threads(1)  # also for threads to come; see worker
             for name, seconds in best.items():
                 found.setdefault(name, []).append(round(1e6 * seconds, 2))
     return {name: tuple(times) for name, times in found.items()}

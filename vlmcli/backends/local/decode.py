@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.sampling import ends_of, generation_config, has_ended
 from vlmcli.backends.local.thoughts import Piece, Thoughts, marks_of, special_marks
 from vlmcli.backends.local.words import Edges, Stops, Words
+from vlmcli.cpu import worker
 from vlmcli.messages import Chunk, Delta, Done, FinishReason, Sampling, Thought
 
 # A text is taken to loop when its last tokens are one pattern over and over: this many tokens in
@@ -284,7 +285,7 @@ def on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def stream(run: Callable[[Emit], Done]) -> Iterator[Chunk]:
-    """Yield what `run(emit)` emits on a worker thread, then what it returns; raise what it raises.
+    """Yield what `run(emit)` emits on the worker, then what it returns; raise what it raises.
 
     Closing the iterator makes the next `emit` raise on the worker, which ends its work.
     """
@@ -303,7 +304,7 @@ def stream(run: Callable[[Emit], Done]) -> Iterator[Chunk]:
         except BaseException as error:  # handed to the reader, which raises it
             queue.put(error)
 
-    Thread(target=work, daemon=True).start()
+    worker.begin(work)
     try:
         while not isinstance(item := queue.get(), Done):
             if isinstance(item, BaseException):

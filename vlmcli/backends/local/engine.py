@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from vlmcli.backends.local.many import Many
 from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.resolution import Sight
 from vlmcli.backends.local.weights import Unfilled
+from vlmcli.cpu import worker
 from vlmcli.device import Device
 from vlmcli.errors import DeviceError, ModelError, UsageError, VlmError
 from vlmcli.hub import ModelRef
@@ -56,13 +56,11 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         kind = quantize.check(kind, settings.quantize, processor.config, ref.name)
         needed = needed_bytes(ref.folder, processor.config, device.dtype, kind)
         devices.check_fits(needed, device, ref.name)
-        model = _load_weights(ref, device, settings, kind)
+        model = worker.do(partial(_load_weights, ref, device, settings, kind))
     fingerprint = _fingerprint(ref, settings) if ref.revision is None else None
     weights = fingerprint or (lambda: str(ref.revision))
     seen = features.of(model, weights, device, kind, settings)
     memory = Memory(model, processor) if remembers else None
-    # An answer that was broken off ends at its next token; the model has one place for its state.
-    busy = Lock()
 
     def generate(conversation: Sequence[Message], sampling: Sampling) -> Iterator[Chunk]:
         if sampling.schema is not None:
@@ -70,8 +68,8 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         ready = prompt.prepare(processor, conversation)
 
         def run(emit: Any) -> Done:
-            with _explaining(ref, device), busy, seen.answering(ready.views) as told:
-                emit(Delta(""))  # perhaps nobody waits any more
+            with _explaining(ref, device), seen.answering(ready.views) as told:
+                emit(Delta(""))  # perhaps nobody waits any more: what was broken off has to end
                 done = decode.generate_text(model, processor, ready, sampling, emit, memory)
                 return _timed(told(done))
 
@@ -81,19 +79,27 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
         remembered = memory or Memory(model, processor)
-        with _explaining(ref, device), busy, seen.answering(ready.views) as told:
-            verdict = likelihood.affirm(model, processor, ready, remembered)
-            return replace(verdict, done=_timed(told(verdict.done)))
+
+        def run() -> Verdict:
+            with _explaining(ref, device), seen.answering(ready.views) as told:
+                verdict = likelihood.affirm(model, processor, ready, remembered)
+                return replace(verdict, done=_timed(told(verdict.done)))
+
+        return worker.do(run)
 
     def choose(conversation: Sequence[Message], choices: Sequence[str]) -> Chosen:
         prompt.check_answers(processor)
         ready = prompt.prepare(processor, conversation)
         remembered = memory or Memory(model, processor)
-        with _explaining(ref, device), busy, seen.answering(ready.views) as told:
-            chosen = likelihood.choose(model, processor, ready, choices, remembered)
-            return replace(chosen, done=_timed(told(chosen.done)))
 
-    many = Many(model, processor, device.name, busy, partial(_explaining, ref, device), seen)
+        def run() -> Chosen:
+            with _explaining(ref, device), seen.answering(ready.views) as told:
+                chosen = likelihood.choose(model, processor, ready, choices, remembered)
+                return replace(chosen, done=_timed(told(chosen.done)))
+
+        return worker.do(run)
+
+    many = Many(model, processor, device.name, partial(_explaining, ref, device), seen)
     return Engine(
         model=ref.name,
         revision=ref.revision,

@@ -2,12 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -25,11 +23,11 @@ from vlmcli.backends.local.processors import Processor
 from vlmcli.backends.local.rows import answer_of
 from vlmcli.backends.local.sampling import LEAST_TEMPERATURE, generation_config
 from vlmcli.backends.local.thoughts import Piece
+from vlmcli.cpu import worker
 from vlmcli.errors import VlmError
 from vlmcli.messages import Answer, Message, Sampling, Verdict, outlined
 
 T = TypeVar("T", Answer, Verdict)
-Made = TypeVar("Made")
 
 MOST_ON_CPU, MOST_ON_GPU = 16, 64
 _SHARE_OF_FREE = 0.5
@@ -58,7 +56,6 @@ class Many:
     model: Any
     processor: Processor
     device: str
-    busy: Lock
     explaining: Callable[[], AbstractContextManager[None]]
     seen: Features
     _rows: int = field(default=MOST_ON_GPU, init=False)  # that the memory was enough for
@@ -191,7 +188,7 @@ class Many:
         """
         nothing: list[T | None] = [None] * len(batch.prompts)
         try:
-            found = _on_thread(partial(self._together, batch, way))
+            found = worker.do(partial(self._together, batch, way))
         except (DiffersError, VlmError, MemoryError, AttributeError, *REFUSALS) as error:
             if devices.is_out_of_memory(error):
                 return None
@@ -202,7 +199,7 @@ class Many:
 
     def _together(self, batch: Batch, way: _Way[T]) -> Sequence[T | None]:
         assert way.together is not None
-        with self.busy, torch.inference_mode():
+        with torch.inference_mode():
             check = None
             if batch.filled not in way.proven:
                 config = self._config(batch.prompts[0], way.sampling)
@@ -212,13 +209,9 @@ class Many:
     def _alone(self, one: Prompt, answer: Callable[[Prompt], T]) -> T | VlmError:
         try:
             with self.explaining():
-                return _timed(_on_thread(partial(self._by_itself, one, answer)))
+                return _timed(worker.do(partial(answer, one)))
         except VlmError as error:
             return error
-
-    def _by_itself(self, one: Prompt, answer: Callable[[Prompt], T]) -> T:
-        with self.busy:
-            return answer(one)
 
     def _answer(self, sampling: Sampling, one: Prompt) -> Answer:
         pieces: list[Piece] = []
@@ -236,17 +229,3 @@ class Many:
 def _timed(result: T) -> T:
     """With what there was to do since the answer before it; of a batch that is the first one's."""
     return replace(result, done=replace(result.done, phases=phases.take()))
-
-
-def _on_thread(work: Callable[[], Made]) -> Made:
-    """What `work()` returns or raises. Ctrl-C need not wait for a product of large matrices."""
-    future: Future[Made] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # handed to the caller, which raises it
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future.result()
