@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 # --- the layers ---
 
 
-@pytest.mark.parametrize("kernel", ["weight_only", "integer", "unpacked"])
+@pytest.mark.parametrize("kernel", ["weight_only", "integer", "unpacked", "dynamic"])
 @pytest.mark.parametrize("sizes", [(48, 64), (33, 17), (130, 80)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_layer_of_eight_bits_computes_nearly_the_same_whatever_is_fastest(
@@ -128,6 +129,7 @@ def test_layers_with_one_input_are_joined_and_go_on_alone(
             whole = type(small[0]).joined([make(layer) for layer in layers])
             assert whole is not None
             assert torch.allclose(whole(x), torch.cat(alone, -1), atol=2e-3)
+        small = [make(layer) for layer in layers]
         joined = type(small[0]).joined(small)
         assert joined is not None
         for x in (torch.randn(1, 1, 64), torch.randn(2, 5, 64)):
@@ -152,6 +154,14 @@ def test_an_input_that_changes_in_place_between_two_rounds_is_read_again() -> No
         before = [one(x) for one in parts]
         x.mul_(2)
         assert all(not torch.allclose(one(x), y) for one, y in zip(parts, before, strict=True))
+
+
+def test_layers_that_were_used_are_joined_no_more(measured: Callable[..., None]) -> None:
+    measured(dynamic=1)  # which has a copy of the weights, in an order of its own
+    parts = [int8(linear(64, 64)), int8(linear(128, 64))]
+    with torch.inference_mode():
+        parts[0](torch.randn(1, 64))
+    assert Int8Linear.joined(parts) is None
 
 
 def test_layers_that_do_not_match_are_not_joined() -> None:
@@ -396,7 +406,8 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(
 
 def test_what_is_measured_is_whole_and_leaves_the_threads_as_they_were() -> None:
     threads = torch.get_num_threads()
-    times = measuring.measure()
+    with ThreadPoolExecutor(1) as pool:
+        times = pool.submit(measuring.measure).result()
     assert times.keys() == measuring.names() and torch.get_num_threads() == threads
     assert all(0 < us < math.inf for row in times.values() for us in row)
 

@@ -14,6 +14,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """From (…, in) to (…, out), in the number format of the input."""
 
 GROUP = 32
+DYNAMIC_INPUTS = 512
 _INT4_ROWS = 16  # outputs that the operator packs together; fewer it refuses
 _INT4_BLOCK = 64  # outputs that lie mixed in memory: whole blocks can be put one after the other
 _WIDE = 16  # inputs that `_weight_int8pack_mm` reads at once, also past the end of a row

@@ -181,4 +181,8 @@ def weight_bytes(folder: Path, config: Any, dtype: torch.dtype, kind: str) -> in
 def _bytes_each(name: str, shape: tuple[int, ...], dtype: torch.dtype, kind: str) -> float:
     if len(shape) != 2 or min(shape) < _LEAST_FEATURES or _EMBEDDING.search(name):
         return dtype.itemsize
-    return _INT4_BYTES if kind == INT4 and not _NOT_TEXT.search(name) else 1
+    if kind == INT4 and not _NOT_TEXT.search(name):
+        return _INT4_BYTES
+    blocks = shape[1] / kernels.DYNAMIC_INPUTS
+    # The operator's own order has room for whole blocks of inputs, where there is more than one.
+    return math.ceil(blocks) / blocks if blocks > 1 and kernels.has_dynamic() else 1
