@@ -5,10 +5,14 @@ one scale float32 (out,) for each output. Four bits: in the operator's own order
 a middle for each GROUP inputs.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
+
+# See `has_dynamic`: it is done without once it is gone.
+warnings.filterwarnings("ignore", message="torch.quantize_per_tensor, ")
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """From (…, in) to (…, out), in the number format of the input."""

@@ -13,8 +13,8 @@ SIZES = ((512, 512), (1024, 1024), (3072, 1024))
 """Weights (out, in): one where a call costs most, one between, and one that has to be read."""
 
 ROWS = (1, 16)
-"""Decoding reads one row at a time, a batch some, a prompt or a picture many. What is fastest for 16
-is fast for more, and not the other way round."""
+"""Decoding reads one row at a time, a batch some, a prompt or a picture many; what is fastest for
+16 is fast for more, and not the other way round."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
