@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.generation.streamers import BaseStreamer
 
 from tests.bench.figures import Figure, in_turn, seconds
-from tests.bench.pictures import image
+from tests.bench.pictures import image, shapes
 from vlmcli import answers, config, messages
 from vlmcli.backends import Engine
 from vlmcli.cpu import worker
@@ -167,7 +167,8 @@ def many(folder: Path | str, name: str, runs: int, *, tokens: int) -> list[Figur
     fresh = count(1000)
 
     def pictures() -> Sequence[list[Message]]:
-        return [asked(image(next(fresh), _SMALL)) for _ in range(16)]
+        seeds = [next(fresh) for _ in range(16)]
+        return [asked(image(seed, shapes(seed, _SMALL))) for seed in seeds]
 
     def together() -> float:
         batch = pictures()
