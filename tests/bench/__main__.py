@@ -68,7 +68,7 @@ def _measured(section: str, model: Path, runs: int, gguf: tuple[str, str] | None
         return loaded.answering(model, runs)
     return [
         *loaded.many("builtin", "the built-in model", runs, tokens=32),
-        *loaded.many(model, "SmolVLM-256M's shapes", 1, tokens=16),
+        *loaded.many(model, "SmolVLM-256M's shapes", 1, tokens=loaded.TOKENS),
     ]
 
 
