@@ -24,6 +24,7 @@ from vlmcli import backends, config, images, messages, wording
 from vlmcli.answers import Asked
 from vlmcli.backends import Engine
 from vlmcli.backends.local import processors
+from vlmcli.backends.local.features import Features
 from vlmcli.backends.local.many import Many
 from vlmcli.commands.together import Line, Waiting
 from vlmcli.errors import InputError, VlmError
@@ -168,7 +169,8 @@ def odd(tiny: Tiny, most: int, wrong: Callable[[dict[str, Any]], None]) -> tuple
     model = Odd(
         AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval(), most, wrong
     )
-    many = Many(model, processors.load(folder, "tiny"), "cpu", Lock(), nullcontext)
+    seen = Features(model, None, tuple, print)  # of which nothing is kept
+    many = Many(model, processors.load(folder, "tiny"), "cpu", Lock(), nullcontext, seen)
     return model, many
 
 
@@ -225,9 +227,23 @@ def test_a_folder_is_captioned_in_batches_in_order(
     assert not any("batch_size" in one for one in single)
 
 
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_quantized_weights_round_more_and_are_asked_in_batches_all_the_same(
+    run: Run, tmp_path: Path, kind: str, dtype: str
+) -> None:
+    for number, size in enumerate([(300, 200), (400, 200), (200, 300)]):
+        draw(tmp_path / f"{number}.png", size, "white")
+    flags = ("-m", "builtin", "--json", "--quantize", kind, "--dtype", dtype)
+    code, out, _ = run("caption", tmp_path, *flags)
+    sizes = [json.loads(line).get("batch_size", 1) for line in out.splitlines()]
+    assert (code, sizes) == (0, [1, 2, 2])
+
+
 def test_statistics_tell_that_the_time_was_shared(run: Run, tiny: Tiny, folder: Path) -> None:
     _, _, err = run("caption", folder, "-m", tiny("llava"), *FEW, "--stats")
-    assert [line.endswith("2 together") for line in err.splitlines()] == [False, *[True] * 4]
+    lines = [line for line in err.splitlines() if not line.startswith("phases: ")]
+    assert [line.endswith("2 together") for line in lines] == [False, *[True] * 4]
 
 
 def test_a_picture_that_the_processor_refuses_fails_alone_in_a_batch(

@@ -28,7 +28,7 @@ from vlmcli import caches, config, messages
 from vlmcli.backends import Engine
 from vlmcli.backends.local import encoders, engine, pieces
 from vlmcli.caches import Shelf
-from vlmcli.messages import Delta, Done, Message, Sampling, Text, Video, user
+from vlmcli.messages import Answer, Delta, Done, Message, Sampling, Text, Video, user
 
 Tiny = Callable[[str], Path]
 
@@ -92,6 +92,20 @@ def looks(model: Path) -> Iterator[list[int]]:
 
 
 # ---- the same answer, without a look
+
+
+def test_a_batch_is_as_it_is_and_after_it_pictures_are_known_again(
+    tiny: Tiny, folder: Path
+) -> None:
+    asked = [[user(WORDS, [picture(colour)])] for colour in ("red", "green")]
+    loaded = load(tiny("llava"))
+    assert loaded.generate_many
+    several = loaded.generate_many(asked, Sampling(max_tokens=10))
+    dones = [one.done for one in several if isinstance(one, Answer)]
+    assert [(one.together, one.features) for one in dones] == [(2, 0), (2, 0)]
+    assert not kept(folder)
+    found = [say(loaded, one)[1] for one in (*asked, *asked)]
+    assert [(one.features, one.cached_features) for one in found] == [(1, 0)] * 2 + [(1, 1)] * 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -231,11 +245,10 @@ def test_another_number_format_sees_otherwise(tiny: Tiny, change: dict[str, str]
 
 
 def test_the_same_picture_in_other_detail_is_encoded_anew(tiny: Tiny) -> None:
-    red = picture("red")  # of which SmolVLM makes several tiles, and a frame has one
-    frame = Video("clip.mp4", (red.pixels,), (0.0,), 1.0)
-    ask(tiny("smolvlm"), red)
-    _, done = say(load(tiny("smolvlm")), [user("what happens?", [frame])])
-    assert (done.cached_features, done.features) == (0, 1)
+    model, red = tiny("smolvlm"), picture("red")  # of which it makes one view, or several tiles
+    ask(model, red, detail="low")
+    assert ask(model, red, detail="max")[1] == (0, 1)
+    assert ask(model, red, detail="low")[1] == ask(model, red, detail="max")[1] == (1, 1)
 
 
 # ---- every way to ask

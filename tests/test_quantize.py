@@ -129,7 +129,7 @@ def test_layers_with_one_input_are_joined_and_go_on_alone(
             whole = type(small[0]).joined([make(layer) for layer in layers])
             assert whole is not None
             assert torch.allclose(whole(x), torch.cat(alone, -1), atol=2e-3)
-        small = [make(layer) for layer in layers]
+        small = [make(layer) for layer in layers]  # none of which was used yet
         joined = type(small[0]).joined(small)
         assert joined is not None
         for x in (torch.randn(1, 1, 64), torch.randn(2, 5, 64)):

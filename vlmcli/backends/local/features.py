@@ -70,7 +70,8 @@ class Features:
         """While a prompt is answered, with so many views of each picture; gives what tells the end
         about them.
 
-        Of prompts that are answered side by side nothing is kept: it would depend on all of them.
+        Outside of it pictures are encoded as they come: those of prompts that are answered side by
+        side, of which what is kept would depend on all of them.
         """
         self._views, self._asked, self._found = views, 0, 0
 
@@ -85,8 +86,8 @@ class Features:
             self._views = None
 
     def _look_up(self, shelf: Shelf, encoder: Encoder, given: Inputs) -> Any | None:
-        if self._views is None:
-            return None
+        if self._views is None:  # not this time, but the next one may be kept
+            return encoder.encode(**given)
         split = pieces.split(given, self._views) if encoder.splits else Split((given,))
         keys: list[str] = []
         known: dict[str, Given] = {}
