@@ -109,6 +109,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     engine = FakeEngine()
     monkeypatch.setattr(backends, "load", engine.load)
     monkeypatch.setattr(backends, "identify", lambda settings: ("fake", None))
+    monkeypatch.setattr(backends, "begin", lambda: None)  # there is nothing to import for it
     return engine
 
 
@@ -119,6 +120,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def folder(family: str) -> Path:
         where = root / family
+        # An import that a test before this has begun: two threads cannot take names from
+        # transformers while it is imported, which puts another module in its place.
+        backends.start()
         return where if where.exists() else tiny_models.build(family, where)
 
     return folder
@@ -137,6 +141,7 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     engine = Talker()
     monkeypatch.setattr(backends, "load", engine.load)
+    monkeypatch.setattr(backends, "begin", lambda: None)
     return engine
 
 
