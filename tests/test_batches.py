@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from threading import Lock
 from typing import Any
 
 import pytest
@@ -170,7 +169,7 @@ def odd(tiny: Tiny, most: int, wrong: Callable[[dict[str, Any]], None]) -> tuple
         AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval(), most, wrong
     )
     seen = Features(model, None, tuple, print)  # of which nothing is kept
-    many = Many(model, processors.load(folder, "tiny"), "cpu", Lock(), nullcontext, seen)
+    many = Many(model, processors.load(folder, "tiny"), "cpu", nullcontext, seen)
     return model, many
 
 

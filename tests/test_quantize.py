@@ -92,6 +92,18 @@ def test_a_row_of_large_numbers_does_not_cost_the_others_theirs() -> None:
         assert error(int8(layer)(x)[0, :3], layer(x)[0, :3]) < 0.03
 
 
+@pytest.mark.parametrize("kernel", ["weight_only", "integer", "unpacked", "dynamic"])
+def test_a_row_is_the_same_whatever_is_beside_it(
+    measured: Callable[..., None], kernel: str
+) -> None:
+    measured(**{kernel: 1})
+    layer = int8(linear(64, 64, bias=False))
+    x = torch.randn(4, 64)
+    others = torch.cat([x[:2], x[2:].abs() * 7])
+    with torch.inference_mode():
+        assert torch.equal(layer(x)[:2], layer(others)[:2])
+
+
 @pytest.mark.parametrize("make", [int8, int4])
 def test_a_row_of_zeros_gives_the_bias(make: Callable[[nn.Linear], PackedLinear]) -> None:
     layer = linear(64, 64)

@@ -58,13 +58,13 @@ class Speeds:
         return f"{str(dtype).removeprefix('torch.')}: writes {one}, reads {many}"
 
     def kernel(self, out_features: int, in_features: int, dtype: torch.dtype, rows: int) -> str:
-        """The fastest of `measuring.INT8` that can multiply so many rows by a weight of this size,
+        """The fastest of `measuring.int8` that can multiply so many rows by a weight of this size,
         which is taken for that of SIZES which it is most like."""
         weights = out_features * in_features
         size = min(range(len(SIZES)), key=lambda i: abs(math.log(weights / math.prod(SIZES[i]))))
         can = {WEIGHT_ONLY: kernels.weight_only_fits(in_features), INTEGER: kernels.has_integers()}
         return min(
-            (name for name in measuring.INT8[rows] if can.get(name, True)),
+            (name for name in measuring.int8(rows) if can.get(name, True)),
             key=lambda name: self._of(name, dtype, rows)[size] * _HANDICAP.get(name, 1),
         )
 

@@ -96,16 +96,22 @@ def dynamic(codes: torch.Tensor, scales: torch.Tensor) -> Product:
         codes, scales.double(), torch.zeros(len(codes), dtype=torch.long), 0
     )
     packed = torch.ops.quantized.linear_prepack(weight, None)
-    product, in_features = torch.ops.quantized.linear_dynamic.default, codes.shape[1]
+    product, (out_features, in_features) = torch.ops.quantized.linear_dynamic.default, codes.shape
+    ends = torch.tensor([1.0, -1.0])
 
     def multiply(x: torch.Tensor) -> torch.Tensor:
         if x.numel() == in_features:
             y: torch.Tensor = product(x.float(), packed)
             return y.to(x.dtype)
-        # It has one scale for all rows: so each is first made as large as the others.
-        largest = x.abs().amax(-1, keepdim=True).float().clamp_(min=_LEAST)
-        y = product(x / largest, packed).mul_(largest)
-        return y.to(x.dtype)
+        # It has one scale for all rows, from the least to the largest number: so each is first made
+        # as large as the others, and a row more has both ends. No row depends on those beside it.
+        rows = x.reshape(-1, in_features)
+        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=_LEAST)
+        alike = torch.zeros(len(rows) + 1, in_features)
+        torch.div(rows, largest, out=alike[:-1])
+        alike[-1, :2] = ends
+        y = product(alike, packed)[:-1].mul_(largest)
+        return y.to(x.dtype).view(*x.shape[:-1], out_features)
 
     return multiply
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 import torch
 
@@ -18,17 +19,16 @@ ROWS = (1, 16)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+Maker = Callable[[torch.Tensor, torch.Tensor], Product]
+"""Of codes and scales, the product."""
+
 PLAIN, WEIGHT_ONLY, INTEGER, UNPACKED = "plain", "weight-only", "integer", "unpacked"
 DYNAMIC = "dynamic"
 
-INT8: dict[int, dict[str, Callable[[torch.Tensor, torch.Tensor], Product]]] = {
+_INT8: Mapping[int, Mapping[str, Maker]] = {
     1: {WEIGHT_ONLY: kernels.weight_only, INTEGER: kernels.integer_row, UNPACKED: kernels.unpacked},
     16: {INTEGER: kernels.integer, UNPACKED: kernels.unpacked},
 }
-if kernels.has_dynamic():
-    for _rows in ROWS:
-        INT8[_rows][DYNAMIC] = kernels.dynamic
-"""By rows and name: of codes and scales, the product."""
 
 Times = Mapping[str, tuple[float, ...]]
 """By `key(kernel, dtype, rows)`: microseconds, one for each of SIZES."""
@@ -43,6 +43,13 @@ _LEAST_ROUNDS, _ROUNDS = 1, 10
 _LONGEST_S = 0.005  # of one kernel at one size: what is slow need not be known exactly
 
 
+@cache
+def int8(rows: int) -> Mapping[str, Maker]:
+    """The kernels for weights of eight bits that there are here, for one of ROWS, by name."""
+    dynamic = {DYNAMIC: kernels.dynamic} if kernels.has_dynamic() else {}
+    return {**_INT8[rows], **dynamic}
+
+
 def key(kernel: str, dtype: str, rows: int) -> str:
     return f"{kernel} {dtype} {rows}"
 
@@ -50,7 +57,7 @@ def key(kernel: str, dtype: str, rows: int) -> str:
 def names() -> frozenset[str]:
     """The keys of what `measure` gives."""
     return frozenset(
-        key(name, dtype, rows) for dtype in DTYPES for rows in ROWS for name in (PLAIN, *INT8[rows])
+        key(name, dtype, rows) for dtype in DTYPES for rows in ROWS for name in (PLAIN, *int8(rows))
     )
 
 
@@ -90,7 +97,7 @@ def _products(
         for rows in ROWS:
             x = torch.ones(rows, in_features, dtype=dtype)
             yield key(PLAIN, name, rows), (linear, x)
-            for kernel, make in INT8[rows].items():
+            for kernel, make in int8(rows).items():
                 yield key(kernel, name, rows), (make(codes, scales), x)
 
 

@@ -41,6 +41,12 @@ class Batch:
     inputs: dict[str, Any]
     filled: frozenset[str] = field(default=frozenset())
 
+    @property
+    def filled_views(self) -> bool:
+        """Whether more was filled up than what has a place for each token."""
+        ids = self.inputs.get("input_ids")
+        return any(ids is None or self.inputs[x].shape[:2] != ids.shape for x in self.filled)
+
 
 def joined(model: Any, processor: Processor, prompts: Sequence[Prompt]) -> Batch | None:
     """The prompts as one; None if their inputs are not of one kind."""

@@ -52,6 +52,7 @@ class Features:
     made_by: Callable[[], tuple[str, ...]]
     complain: Callable[[str], None]
     _views: Sequence[int] | None = field(default=None, init=False)
+    _rows: int = field(default=1, init=False)
     _asked: int = field(default=0, init=False)
     _found: int = field(default=0, init=False)
     _writer: Thread | None = field(default=None, init=False)
@@ -66,14 +67,14 @@ class Features:
             with_one_thread.shutdown(wait=False)
 
     @contextmanager
-    def answering(self, views: Sequence[int]) -> Iterator[Callable[[Done], Done]]:
+    def answering(self, views: Sequence[int], rows: int = 1) -> Iterator[Callable[[Done], Done]]:
         """While a prompt is answered, with so many views of each picture; gives what tells the end
         about them.
 
-        Outside of it pictures are encoded as they come: those of prompts that are answered side by
-        side, of which what is kept would depend on all of them.
+        Of so many `rows` side by side pictures are kept where each can be told from the others. At
+        any other time they are encoded as they come.
         """
-        self._views, self._asked, self._found = views, 0, 0
+        self._views, self._rows, self._asked, self._found = views, rows, 0, 0
 
         def told(done: Done) -> Done:
             if self._writer is not None:
@@ -89,6 +90,8 @@ class Features:
         if self._views is None:  # not this time, but the next one may be kept
             return encoder.encode(**given)
         split = pieces.split(given, self._views) if encoder.splits else Split((given,))
+        if len(split.parts) < self._rows:  # what is kept would depend on all of them
+            return encoder.encode(**given)
         keys: list[str] = []
         known: dict[str, Given] = {}
         made: dict[str, Given] = {}

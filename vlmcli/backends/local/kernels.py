@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from vlmcli import cpu
-from vlmcli.cpu import kernels
+from vlmcli.cpu import kernels, measuring
 from vlmcli.cpu.kernels import Product
-from vlmcli.cpu.measuring import DYNAMIC, INT8, ROWS
+from vlmcli.cpu.measuring import DYNAMIC, ROWS
 
 
 class PackedLinear(nn.Module):
@@ -84,11 +84,11 @@ class Int8Linear(PackedLinear):
             for rows in ROWS
         )
         if many == DYNAMIC:  # it has a copy of the weight, beside which none is to be held
-            self._row = self._rows = INT8[ROWS[1]][many](*self._weights)
+            self._row = self._rows = measuring.int8(ROWS[1])[many](*self._weights)
             self._weights = None
         else:
-            self._row = INT8[ROWS[0]][one](*self._weights)
-            self._rows = INT8[ROWS[1]][many](*self._weights)
+            self._row = measuring.int8(ROWS[0])[one](*self._weights)
+            self._rows = measuring.int8(ROWS[1])[many](*self._weights)
 
     @classmethod
     def joined(cls, layers: Sequence[Self]) -> Self | None:

@@ -204,7 +204,12 @@ class Many:
             if batch.filled not in way.proven:
                 config = self._config(batch.prompts[0], way.sampling)
                 check = batching.check_of(self.model, batch, config)
-            return way.together(batch, check)
+            if self.device != "cpu" or batch.filled_views:
+                return way.together(batch, check)
+            # On a CPU pictures one by one take no longer, and those that are known nothing.
+            views = [count for one in batch.prompts for count in one.views]
+            with self.seen.answering(views, len(batch.prompts)):
+                return way.together(batch, check)
 
     def _alone(self, one: Prompt, answer: Callable[[Prompt], T]) -> T | VlmError:
         try:
