@@ -41,6 +41,7 @@ def test_commands_options_and_styles_complete(tmp_path: Path) -> None:
     found = completed("vlm caption --te", tmp_path)
     assert found == ["--template", "--temperature", "--temp"]
     assert "detailed" in completed("vlm caption --style ", tmp_path)
+    assert {"none", "int8", "int4", "auto"} <= set(completed("vlm ask --quantize ", tmp_path))
 
 
 def test_model_names_complete_from_the_cache_and_the_aliases(tmp_path: Path) -> None:

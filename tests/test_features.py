@@ -432,6 +432,14 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert (shelf.folder / "notes.txt").exists()
 
 
+def test_a_shelf_that_may_hold_less_now_is_cut_by_one_that_fits_no_more(tmp_path: Path) -> None:
+    for n in range(16):
+        Shelf(tmp_path, ".x", 16_000).write(f"{n}", bytes(1000))
+    Shelf(tmp_path, ".x", 4000).write("more", bytes(1000))
+    assert 0 < sum(file.stat().st_size for file in tmp_path.iterdir()) <= 4000
+    assert not (tmp_path / "more.x").exists()
+
+
 def test_one_process_keeps_no_more_than_there_may_be(tmp_path: Path) -> None:
     """A run over a million pictures does not wear the disk out, nor push out its own."""
     shelf = Shelf(tmp_path, ".x", 16_000)

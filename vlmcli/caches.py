@@ -74,6 +74,8 @@ class Shelf:
         with self._lock:
             whole = self._written + len(data)
             if len(data) > self.most_bytes // _LARGEST_SHARE or whole > self.most_bytes:
+                if not self._written:  # it may hold more than there may be by now
+                    self._make_room(0)
                 return
             self._make_folder()
             if len(data) > self._room:

@@ -95,14 +95,6 @@ class Settings:
         kind=bool,
         help_text="Keep what the model saw in a picture, for the next question about it.",
     )
-    max_cache_bytes: int = setting(
-        1_000_000_000,
-        "--max-cache-bytes",
-        kind=int,
-        least=1,
-        help_text="Most that is kept of what was seen, in bytes.",
-        panel="Limits",
-    )
     detail: str = setting(
         "auto",
         "--detail",
@@ -266,6 +258,14 @@ class Settings:
         kind=bool,
         help_text="Say what was chosen and why, on stderr.",
         panel="Output",
+    )
+    max_cache_bytes: int = setting(
+        1_000_000_000,
+        "--max-cache-bytes",
+        kind=int,
+        least=1,
+        help_text="Most that is kept of what was seen, in bytes.",
+        panel="Limits",
     )
     max_pixels: int = setting(
         200_000_000,

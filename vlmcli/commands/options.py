@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from vlmcli import prompts
 from vlmcli.details import DETAILS
 from vlmcli.models import names
-from vlmcli.settings import TABLE
+from vlmcli.settings import QUANTIZATIONS, TABLE
 
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Sub-folders too.")]
 Attached = Annotated[
@@ -52,6 +52,7 @@ Spelling = Mapping[str, tuple[str, ...]]
 _COMPLETIONS: dict[str, Callable[..., Any]] = {
     "model": names.completions,
     "detail": lambda: [*DETAILS],
+    "quantize": lambda: [*QUANTIZATIONS],
 }
 
 # Numbers are read by config, whose errors name the value; here they are texts.
