@@ -57,6 +57,8 @@ def _jobs() -> SimpleQueue[Job]:
 
     def run() -> None:
         torch.set_num_threads(count)
+        # A thread that first asks takes the number that was set last, wherever that was: now.
+        assert torch.get_num_threads() == count
         ready.set()
         while True:
             current_thread().name = interrupts.IDLE
