@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def timed(model: Engine, seen: messages.Image, tokens: int) -> tuple[float, floa
 
 def answering(folder: Path, runs: int) -> list[Figure]:
     """First tokens and decoding, of one photo, with each kind of weights."""
-    peer = Peer(folder)
+    peer = worker.do(partial(Peer, folder))  # no team of threads for this one
     kinds = {name: engine(folder, quantize=name) for name in ("none", "int8", "int4")}
     fresh = count()
     ways = {
