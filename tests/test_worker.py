@@ -1,9 +1,14 @@
 """The one thread on which models compute."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from threading import current_thread
 
 import pytest
 import torch
+from conftest import DATA
 
 from vlmcli.cpu import worker
 
@@ -35,3 +40,17 @@ def test_what_the_work_raises_is_raised_where_it_was_wanted() -> None:
 
 def test_work_that_begins_more_work_does_not_wait_for_itself() -> None:
     assert worker.do(lambda: worker.do(lambda: 7)) == 7
+
+
+@pytest.mark.slow
+def test_an_answer_is_computed_by_one_team_of_threads(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vlmcli", "ask", str(DATA / "chart.png"), "highest bar?"]
+    two = {"OMP_NUM_THREADS": "2"}
+    told = {**two, "OMP_DISPLAY_AFFINITY": "TRUE", "OMP_AFFINITY_FORMAT": "team of %N"}
+    kept = {**two, "VLM_CACHE_DIR": str(tmp_path)}  # what is measured once has a team for a while
+    for extra in (kept, kept | told):
+        options = [*command, "-m", "builtin", "--quantize", "int8", "--no-cache"]
+        ended = subprocess.run(options, env=os.environ | extra, capture_output=True, text=True)
+        assert ended.returncode == 0
+    # Each of the two threads of a team tells of itself; another OpenMP than GNU's tells nothing.
+    assert (ended.stdout + ended.stderr).count("team of 2") in (0, 2)

@@ -1,6 +1,6 @@
 """Tokens a second between the first token and the last: transformers' `generate` beside our loop.
 
-python tests/bench/decode_step.py [-m FOLDER] [--dtypes bfloat16,float32] [--rows 1,4,16]
+python -m tests.bench.decode_step [-m FOLDER] [--dtypes bfloat16,float32] [--rows 1,4,16]
 
 Without FOLDER it is the model that ships inside. Each case is run by both in turn, RUNS times, so
 that the ratio holds on a machine that does other work as well; the figures are medians, counted for
@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig
-from transformers.generation.streamers import BaseStreamer
 
+from tests.bench.loaded import Clock
 from vlmcli.backends.local import lean, loop, processors
 from vlmcli.models.cached import BUILTIN_FOLDER
 
@@ -74,25 +74,15 @@ def compare(model: Any, inputs: dict[str, Any], tokens: int, dtype: str) -> None
     print(f"{figures}  {same}{how}", flush=True)
 
 
-class _Clock(BaseStreamer):  # type: ignore[misc]
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def put(self, value: torch.Tensor) -> None:
-        self.times.append(time.perf_counter())
-
-    def end(self) -> None: ...
-
-
 def by_generate(
     model: Any, inputs: dict[str, Any], config: GenerationConfig
 ) -> tuple[float, list[list[int]]]:
     """Steps a second, and the tokens of each row."""
-    clock = _Clock()
+    clock = Clock()
     ids = model.generate(**inputs, generation_config=config, streamer=clock)
-    first, last = clock.times[1], clock.times[-1]
+    first, last = clock.times_s[1], clock.times_s[-1]
     count = inputs["input_ids"].shape[1]
-    return (len(clock.times) - 2) / (last - first), ids[:, count:].tolist()
+    return (len(clock.times_s) - 2) / (last - first), ids[:, count:].tolist()
 
 
 def by_loop(

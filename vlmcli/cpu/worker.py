@@ -19,13 +19,32 @@ from vlmcli import interrupts
 
 T = TypeVar("T")
 
-Job = Callable[[], None]
+_jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
 
 @cache
 def threads() -> int:
-    """How many threads torch multiplies with, unless it is told otherwise."""
-    return torch.get_num_threads()
+    """How many threads models compute with. From now on the caller, and every thread to come,
+    multiplies alone: so it is asked before anything is multiplied."""
+    count = torch.get_num_threads()
+    ready = Event()
+
+    def run() -> None:
+        torch.set_num_threads(count)
+        # A thread that first asks takes the number that was set last, wherever that was: now.
+        assert torch.get_num_threads() == count
+        ready.set()
+        while True:
+            current_thread().name = interrupts.IDLE
+            job = _jobs.get()
+            current_thread().name = interrupts.COMPUTING
+            job()
+            del job  # it holds a prompt, or a whole model
+
+    Thread(target=run, name=interrupts.IDLE, daemon=True).start()
+    ready.wait()
+    torch.set_num_threads(1)
+    return count
 
 
 def begin(work: Callable[[], T]) -> "Future[T]":
@@ -38,7 +57,8 @@ def begin(work: Callable[[], T]) -> "Future[T]":
         except BaseException as error:  # handed to the caller, which raises it
             future.set_exception(error)
 
-    _jobs().put(job)
+    threads()
+    _jobs.put(job)
     return future
 
 
@@ -47,27 +67,3 @@ def do(work: Callable[[], T]) -> T:
     if current_thread().name in (interrupts.IDLE, interrupts.COMPUTING):
         return work()
     return begin(work).result()
-
-
-@cache
-def _jobs() -> SimpleQueue[Job]:
-    count = threads()
-    jobs: SimpleQueue[Job] = SimpleQueue()
-    ready = Event()
-
-    def run() -> None:
-        torch.set_num_threads(count)
-        # A thread that first asks takes the number that was set last, wherever that was: now.
-        assert torch.get_num_threads() == count
-        ready.set()
-        while True:
-            current_thread().name = interrupts.IDLE
-            job = jobs.get()
-            current_thread().name = interrupts.COMPUTING
-            job()
-            del job  # it holds a prompt, or a whole model
-
-    Thread(target=run, name=interrupts.IDLE, daemon=True).start()
-    ready.wait()
-    torch.set_num_threads(1)  # of this thread, and of those to come
-    return jobs

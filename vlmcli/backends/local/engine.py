@@ -48,6 +48,7 @@ def load(settings: Settings, *, remembers: bool = True) -> Engine:
 
     Of a conversation that goes on it reads only what is new, unless `remembers` is False.
     """
+    worker.threads()  # before anything is multiplied on this one
     device = devices.choose(settings.device, settings.dtype)
     kind = quantize.resolve(settings.quantize, device)
     ref = _find(settings, device)

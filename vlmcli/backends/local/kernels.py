@@ -1,5 +1,6 @@
 """Linear layers whose weights are codes of eight or four bits, on a CPU."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
 
@@ -12,7 +13,7 @@ from vlmcli.cpu.kernels import Product
 from vlmcli.cpu.measuring import DYNAMIC, ROWS
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(nn.Module, ABC):
     """What `nn.Linear` computes, nearly: from (…, in) to (…, out), in the input's number format.
 
     `weight` is empty: models ask it for its number format and its device. Layers with the same
@@ -33,10 +34,10 @@ class PackedLinear(nn.Module):
         self._part: Product | None = None
 
     @classmethod
+    @abstractmethod
     def joined(cls, layers: Sequence[Self]) -> Self | None:
         """One layer that gives the outputs of several side by side; they hold no weights of their
         own any more, and do as they did. None where they cannot be joined."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._part is not None:
@@ -48,9 +49,9 @@ class PackedLinear(nn.Module):
         y = multiply(x)
         return y if self.bias is None else y.add_(self.bias)
 
+    @abstractmethod
     def _make_products(self) -> None:
         """Set `_row` and `_rows`."""
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
