@@ -111,7 +111,7 @@ class Int4Linear(PackedLinear):
         bias: torch.Tensor | None,
         dtype: torch.dtype,
     ) -> None:
-        """Of what `kernels.pack_int4` gives; `dtype` is that of most inputs."""
+        """Of what `kernels.to_int4` gives; `dtype` is that of most inputs."""
         super().__init__(steps.shape[1], steps.shape[0] * kernels.GROUP, bias, dtype)
         self._weights = packed, steps
 

@@ -39,7 +39,8 @@ class _Way(Generic[T]):
     """One of the things that are done with a prompt: alone, or with others side by side.
 
     `ready` is what comes before `together`, which gives None for a row that is to be done alone;
-    it is None itself where nothing can be done together. Its answers have `new_tokens` at most.
+    it is None itself where nothing can be done together. `proven` says of which inputs, where some
+    row was filled up, it was found right.
     """
 
     sampling: Sampling
