@@ -1,8 +1,8 @@
 """Products with weights of eight or four bits, by the operators that torch has for a CPU.
 
-A weight is (out, in). Eight bits: codes int8 (out, in) as they are, which all products but `dynamic`
-read, and one scale float32 (out,) for each output. Four bits: in the operator's own order, with a
-scale and a middle for each GROUP inputs.
+A weight is (out, in). Eight bits: codes int8 (out, in) as they are, which all products read but
+`dynamic`, and one scale float32 (out,) for each output. Four bits: in the operator's own order,
+with a scale and a middle for each GROUP inputs.
 """
 
 import warnings
